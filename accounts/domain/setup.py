@@ -1,0 +1,85 @@
+"""The first administrator: from settings, or by a one-time link printed on the console."""
+
+from __future__ import annotations
+
+import secrets
+
+from django.contrib.auth.password_validation import validate_password
+from django.core import signing
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from accounts.domain.keys import create_key, hash_key
+from accounts.enums import KeyKind, Role
+from accounts.errors import SetupRefused
+from accounts.models import ApiKey, User
+
+SALT = "accounts.setup"
+LINK_LIFETIME_S = 24 * 3600
+
+
+def is_set_up() -> bool:
+    """Whether anybody can sign in yet."""
+    return User.objects.exists()
+
+
+def make_setup_token() -> str:
+    """Return a signed token for the set-up page; good for a day and only while nobody exists."""
+    return signing.dumps(secrets.token_hex(8), salt=SALT)
+
+
+def check_setup_token(token: str) -> None:
+    """Raise SetupRefused unless the token is ours, fresh, and nobody exists yet."""
+    if is_set_up():
+        raise SetupRefused("Corral is set up already. Sign in instead.")
+    try:
+        signing.loads(token, salt=SALT, max_age=LINK_LIFETIME_S)
+    except signing.BadSignature:
+        raise SetupRefused("This set-up link is wrong or too old. Restart Corral for a new one.") from None
+
+
+def create_first_admin(*, token: str, username: str, password: str) -> User:
+    """Make the first administrator by a set-up link; raise SetupRefused or ValidationError."""
+    check_setup_token(token)
+    return create_admin(username=username, password=password)
+
+
+def create_admin(*, username: str, password: str) -> User:
+    """Make an administrator; raise ValidationError when the name or the password won't do."""
+    user = User(username=username, role=Role.ADMIN)
+    validate_password(password, user)
+    user.set_password(password)
+    user.full_clean()
+    with transaction.atomic():
+        user.save()
+    return user
+
+
+def apply_first_run_settings(*, admin_user: str, admin_password: str, management_key: str) -> list[str]:
+    """Make what ``CORRAL_ADMIN_USER``, ``CORRAL_ADMIN_PASSWORD`` and ``CORRAL_MANAGEMENT_KEY`` ask for, once.
+
+    Returns sentences for the console. Raises ValidationError when a name or password is refused. An existing user or
+    key is left alone, so that a restart changes nothing.
+    """
+    said = []
+    if bool(admin_user) != bool(admin_password):
+        raise ValidationError("Set both CORRAL_ADMIN_USER and CORRAL_ADMIN_PASSWORD, or neither.")
+    if admin_user and not User.objects.filter(username=admin_user).exists():
+        create_admin(username=admin_user, password=admin_password)
+        said.append(f"Made the administrator {admin_user}.")
+    if management_key and not ApiKey.objects.filter(key_hash=hash_key(management_key)).exists():
+        create_key(
+            user=owner_of_automation(), name="CORRAL_MANAGEMENT_KEY", kind=KeyKind.MANAGEMENT, key=management_key
+        )
+        said.append("Made the management key of CORRAL_MANAGEMENT_KEY.")
+    return said
+
+
+def owner_of_automation() -> User:
+    """Return the first administrator, or a user without a password that only owns keys."""
+    user = User.objects.filter(role=Role.ADMIN, is_active=True).order_by("id").first()
+    if user is None:
+        user = User(username="system", role=Role.ADMIN)
+        user.set_unusable_password()
+        user.save()
+    return user

@@ -1,0 +1,27 @@
+"""Choices of people and keys."""
+
+from __future__ import annotations
+
+from django.db.models import TextChoices
+
+
+class Role(TextChoices):
+    """What a person may do; each role may do all that the ones below it may."""
+
+    ADMIN = "admin", "Administrator"
+    OPERATOR = "operator", "Operator"
+    MEMBER = "member", "Member"
+
+
+class KeyKind(TextChoices):
+    """What a key opens: inference routes, or the management API too."""
+
+    INFERENCE = "inference", "Inference"
+    MANAGEMENT = "management", "Management"
+
+
+class PermissionMode(TextChoices):
+    """Which instances a key may use: all that its owner may, or a list of them."""
+
+    ALLOW_ALL = "allow_all", "All instances"
+    PER_INSTANCE = "per_instance", "Chosen instances"
