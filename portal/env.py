@@ -334,11 +334,18 @@ def convert(field: msgspec.structs.FieldInfo, value: object) -> Any:
     elif field.name == "port_range" and isinstance(value, list):
         value = "-".join(str(part) for part in value)
     try:
-        return msgspec.convert(value, field.type, strict=False)
+        return msgspec.convert(value, field.type, strict=False, dec_hook=to_path)
     except msgspec.ValidationError as error:
         secret = (setting_meta(field).extra or {})["secret"]
         shown = "the value given" if secret else repr(value)
         raise SettingsError(f"{name} is {shown}, but: {str(error)[0].lower()}{str(error)[1:]}.") from None
+
+
+def to_path(kind: type, value: object) -> Path:
+    """Make a path of text; the only type of the settings that msgspec does not know itself."""
+    if kind is not Path or not isinstance(value, str) or not value:
+        raise msgspec.ValidationError(f"Expected a path, got {value!r}")
+    return Path(value)
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
