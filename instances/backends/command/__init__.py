@@ -1,0 +1,1 @@
+"""Any HTTP server started by a command line of its own."""

@@ -1,0 +1,71 @@
+"""llama-server: how it is called, its keys, and what it serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from instances.backends.arguments import ArgumentStyle
+from instances.backends.base import Launch, OptionField, OptionKind, Readiness
+from instances.backends.engine import FlagBackend
+from instances.backends.llama_cpp.options import OPTIONS
+from instances.backends.prefixes import CommandShape
+
+# Flags newer than the catalogue that take no value, and those with several letters behind one dash.
+_NEWER_SWITCHES = (
+    "agent ag cache_idle_slots cors_credentials dflash eagle3 log_prefix mtp reasoning_preserve reuse_port"
+    " show_timings skip_chat_parsing spec_default spec_draft_backend_sampling ui ui_mcp_proxy webui_mcp_proxy"
+)
+_SHORT = "ag cms cl co ctxcp fitp lm mmdev no-ag no-cnv Cd Crd Cbd Crbd rea sys sysf"
+
+
+class LlamaCppBackend(FlagBackend):
+    """llama.cpp's server. Without a model and a repository it is a router that manages several models itself."""
+
+    type = "llama_cpp"
+    config_key = "llama-cpp"
+    label = "llama.cpp"
+    fields = OPTIONS
+    supports_docker = True
+    style = ArgumentStyle(
+        joins_dashed_values=False,
+        short_flags=frozenset(name.replace("-", "_") for name in _SHORT.split()),
+        uncatalogued=tuple(OptionField(name, OptionKind.BOOL) for name in _NEWER_SWITCHES.split()),
+        bare_prefixes=("no_",),
+    )
+    shape = CommandShape(executables=("llama-server",))
+    model_options = ("model", "hf_repo", "model_url", "docker_repo", "models_dir", "models_preset")
+
+    def arguments(self, options: Mapping[str, Any], launch: Launch, *, in_container: bool) -> list[str]:
+        """The catalogue's flags, then the instance's own file of presets unless the options name another."""
+        argv = super().arguments(options, launch, in_container=in_container)
+        if launch.preset_path is not None and "models_preset" not in options:
+            argv += ["--models-preset", str(launch.preset_path)]
+        return argv
+
+    def take_secrets(
+        self, options: dict[str, Any], environment: Mapping[str, str], api_key: str | None
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """Keys go into LLAMA_API_KEY, which takes several divided by commas: the user's and the run's. Likewise HF_TOKEN."""
+        rest = {name: value for name, value in options.items() if name not in ("api_key", "hf_token")}
+        users_keys = options.get("api_key") or environment.get("LLAMA_API_KEY")
+        keys = [key for key in (users_keys, api_key) if key]
+        secrets = {"LLAMA_API_KEY": ",".join(keys)} if keys else {}
+        if "hf_token" in options:
+            secrets["HF_TOKEN"] = options["hf_token"]
+        return rest, secrets
+
+    def served_model(self, options: Mapping[str, Any]) -> str | None:
+        """The first alias, else the model file, else the repository; None for a router, which reads the client's."""
+        alias = str(options.get("alias", "")).partition(",")[0].strip()
+        model: str | None = options.get("model") or options.get("hf_repo")
+        return (alias or model) if model else None
+
+    def readiness(self, options: Mapping[str, Any]) -> Readiness:
+        """GET /health, behind the prefix when one is set; 503 while the model loads."""
+        return Readiness(self.upstream_prefix(options) + "/health")
+
+    def upstream_prefix(self, options: Mapping[str, Any]) -> str:
+        """`--api-prefix` stands before every route."""
+        prefix = str(options.get("api_prefix", "")).strip("/")
+        return f"/{prefix}" if prefix else ""

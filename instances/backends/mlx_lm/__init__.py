@@ -1,0 +1,1 @@
+"""MLX LM's `mlx_lm.server`, for Apple silicon and CPUs."""

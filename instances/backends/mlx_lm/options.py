@@ -1,0 +1,31 @@
+"""The options of `mlx_lm.server`: type, name | marks, in the order in which arguments are written.
+
+Source: `mlx_lm/server.py`. `fields.read_table` explains the notation.
+"""
+
+from __future__ import annotations
+
+from instances.backends.fields import read_table
+
+OPTIONS = read_table(
+    """
+    [server]
+    str   model                      | maybe basic
+    str   host
+    int   port
+    str   adapter_path               | file
+    str   draft_model                | maybe
+    int   num_draft_tokens
+    bool  trust_remote_code
+    str   log_level
+    str   chat_template
+    bool  use_default_chat_template
+    str   chat_template_args
+    [sampling]
+    float temp                       | basic
+    float top_p                      | basic
+    int   top_k                      | basic
+    float min_p                      | basic
+    int   max_tokens                 | basic
+    """
+)

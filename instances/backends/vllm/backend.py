@@ -1,0 +1,78 @@
+"""`vllm serve`: the model's place, the keys, and flags that take several words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from instances.backends.arguments import ArgumentStyle
+from instances.backends.base import Launch, ListForm, NormalizedOptions, OptionError, OptionField, OptionKind
+from instances.backends.engine import FlagBackend
+from instances.backends.normalize import EXTRA
+from instances.backends.prefixes import CommandShape
+from instances.backends.vllm.options import OPTIONS
+
+_SHORT = "tp pp dp dcp pcp dpn dpr dpl dpa dpp dpb dph dpe dpm ep sc dc cc ac asc"
+_SEVERAL_WORDS = (
+    "served_model_name allowed_media_domains cudagraph_capture_sizes device_ids logits_processors lora_target_modules"
+    " kv_cache_dtype_skip_layers numa_bind_cpus numa_bind_nodes"
+)
+_NEWER_SWITCHES = "headless grpc tokens_only aggregate_engine_logging log_error_stack async_scheduling language_model_only"
+
+
+class VllmBackend(FlagBackend):
+    """vLLM. Its parser is argparse, with `_` and `-` alike in names and `--option.key value` for JSON options."""
+
+    type = "vllm"
+    config_key = "vllm"
+    label = "vLLM"
+    fields = OPTIONS
+    supports_docker = True
+    style = ArgumentStyle(
+        joins_dashed_values=True,
+        short_flags=frozenset(_SHORT.split()),
+        uncatalogued=(
+            *(OptionField(name, OptionKind.LIST, list_form=ListForm.WORDS) for name in _SEVERAL_WORDS.split()),
+            *(OptionField(name, OptionKind.BOOL) for name in _NEWER_SWITCHES.split()),
+        ),
+        # Every boolean with such a name is declared with BooleanOptionalAction or store_true.
+        bare_prefixes=("enable_", "disable_", "no_"),
+    )
+    shape = CommandShape(
+        executables=("vllm",),
+        subcommands=("serve",),
+        modules=("vllm.entrypoints.openai.api_server", "vllm.entrypoints.cli.main", "vllm"),
+    )
+
+    def normalize_options(self, raw: object) -> NormalizedOptions:
+        """As for every engine; a model can't begin with a dash, since it stands alone on the command line."""
+        normalized = super().normalize_options(raw)
+        if str(normalized.options.get("model", "")).startswith("-"):
+            raise OptionError("model", 'begins with "-"; write a repository id or a path')
+        if "uds" in normalized.options:
+            normalized.warnings.append("uds: vLLM then listens on no port, and the portal can't reach it; remove it")
+        return normalized
+
+    def arguments(self, options: Mapping[str, Any], launch: Launch, *, in_container: bool) -> list[str]:
+        """The model first and without a flag, as `vllm serve` has it; as `--model` for the image's own entry point."""
+        if in_container or "model" not in options:
+            return super().arguments(options, launch, in_container=in_container)
+        return [options["model"], *self._writer.write(options, leave_out=frozenset({"model"}))]
+
+    def take_secrets(
+        self, options: dict[str, Any], environment: Mapping[str, str], api_key: str | None
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """The run's key goes into VLLM_API_KEY, which holds one key and is ignored when `--api-key` is given.
+
+        So once the user has keys of their own, all of them are arguments; nothing else makes vLLM accept both.
+        """
+        users_keys = options.get("api_key") or [key for key in (environment.get("VLLM_API_KEY"),) if key]
+        if not users_keys:
+            return options, {"VLLM_API_KEY": api_key} if api_key else {}
+        return {**options, "api_key": [*users_keys, *([api_key] if api_key else [])]}, {}
+
+    def served_model(self, options: Mapping[str, Any]) -> str | None:
+        """The first served name, else the model."""
+        names = options.get(EXTRA, {}).get("served_model_name")
+        first = names[0] if isinstance(names, list) and names else names
+        return first if isinstance(first, str) and first else options.get("model")
