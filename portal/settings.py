@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import dj_database_url
-
 from csp.constants import NONE, SELF
 
-from portal.env import load_settings
+from portal import __version__
+from portal.env import SettingsError, load_settings
 from portal.secret_key import read_or_create_secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 CORRAL = load_settings()
+CORRAL_VERSION = __version__
 
 # Identity and security
 SECRET_KEY = CORRAL.secret_key or read_or_create_secret_key(CORRAL.data_dir)
@@ -45,7 +47,8 @@ CONTENT_SECURITY_POLICY = {
 
 # Applications
 INSTALLED_APPS = [
-    "daphne",
+    # daphne takes over `runserver`; it brings Twisted (25 MB in every process), so only that command loads it
+    *(["daphne"] if sys.argv[1:2] == ["runserver"] else []),
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -96,7 +99,12 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Database: SQLite takes one writer at a time, so writers queue (IMMEDIATE) instead of failing half-way.
 # Under ASGI every request has its own thread, so connections are pooled (PostgreSQL) or short-lived, never kept per thread.
-DATABASES = {"default": dj_database_url.parse(CORRAL.database_url or f"sqlite:///{CORRAL.data_dir / 'corral.sqlite3'}")}
+try:
+    DATABASES = {
+        "default": dj_database_url.parse(CORRAL.database_url or f"sqlite:///{CORRAL.data_dir / 'corral.sqlite3'}")
+    }
+except ValueError as error:
+    raise SettingsError("CORRAL_DATABASE_URL must look like postgres://user:password@host:5432/name.") from error
 DATABASES["default"]["CONN_MAX_AGE"] = 0
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["OPTIONS"] = {
@@ -125,13 +133,13 @@ TIME_ZONE = CORRAL.time_zone
 USE_I18N = False
 USE_TZ = True
 
-# Static files: collected once per version by `corral up`, then served by WhiteNoise around the ASGI app
+# Static files: collected once per version by `corral prepare`, then served by portal.static in front of Django
 STATIC_URL = "/static/"
 STATIC_ROOT = CORRAL.data_dir / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 
 # Redis: broker, results, channel layer, log streams
