@@ -11,3 +11,5 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 app = Celery("corral")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+# By name, so that only a worker imports it: web and beat must stay small.
+app.steps["worker"].add("instances.supervisor.bootstep:SupervisorStep")

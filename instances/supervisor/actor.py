@@ -1,0 +1,344 @@
+"""One instance's operations, one at a time: start, watch, stop. Each can be resumed from the row's state alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import redis.asyncio
+from django.conf import settings
+from django.db import DatabaseError, IntegrityError
+from django.utils import timezone
+
+from instances.backends.base import OptionError
+from instances.domain import launch, runs
+from instances.domain.transitions import transition
+from instances.enums import DesiredState, State
+from instances.models import Instance, Run
+from instances.supervisor.database import DatabaseRunner
+from instances.supervisor.logs import RunLog
+from instances.supervisor.ports import is_port_free, wait_until_port_is_free
+from instances.supervisor.process import Shim, ShimState, end_strays, read_state
+from instances.supervisor.readiness import wait_until_ready
+from instances.supervisor.reports import GatewayReports
+from instances.supervisor.stopping import end_process
+from instances.supervisor.verdict import Ending, judge_exit
+
+logger = logging.getLogger(__name__)
+
+ACTOR = "supervisor"
+PORT_ATTEMPTS = 3
+PORT_WAIT_S = 15.0
+
+
+class Operation(Protocol):
+    """A coroutine function without arguments."""
+
+    def __call__(self) -> Coroutine[Any, Any, None]: ...
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all actors of a supervisor share."""
+
+    node_id: int
+    database: DatabaseRunner
+    redis: redis.asyncio.Redis
+    reports: GatewayReports
+    wake: Callable[[], None]
+    choose_port: Callable[[], Coroutine[Any, Any, int]]
+
+
+class InstanceActor:
+    """Carries out one instance's life. The supervisor sets ``row`` and ``run`` from the database and begins operations;
+    while one runs, the actor alone changes the instance's state."""
+
+    def __init__(self, row: Instance, around: Surroundings) -> None:
+        self.row = row
+        self.run: Run | None = None
+        self.shim: Shim | None = None
+        self.log: RunLog | None = None
+        self.around = around
+        self.settled_at = 0.0  # monotonic time of the end of the last operation
+        self.ready_since: float | None = None
+        self.restart_due: float | None = None
+        self.used_at = time.monotonic()
+        self.last_used = 0.0
+        self.stop_reason = ""
+        self.stop_drains_fully = False
+        self.stop_began_at: float | None = None  # epoch seconds
+        self.operation = ""
+        self._interrupt = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    # The supervisor's side
+
+    @property
+    def busy(self) -> bool:
+        """Whether an operation is under way."""
+        return self._task is not None
+
+    def begin(self, name: str, operation: Operation) -> None:
+        """Begin an operation; the caller has checked that none is under way."""
+        self.operation = name
+        self._interrupt.clear()
+        self._task = asyncio.create_task(self._carry_out(operation), name=f"{name} {self.row.name}")
+
+    def interrupt(self) -> None:
+        """Ask a start or a watch to end early and leave the process as it is."""
+        self._interrupt.set()
+
+    async def settle(self) -> None:
+        """Wait until the operation under way has ended."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _carry_out(self, operation: Operation) -> None:
+        try:
+            await operation()
+        except DatabaseError as error:
+            # The state in the row is still true; the next look resumes from there.
+            logger.error("instance %s: %s was broken off by the database: %s", self.row.name, self.operation, error)
+            await asyncio.sleep(1)
+        except Exception:
+            logger.exception("instance %s: %s failed", self.row.name, self.operation)
+            await asyncio.sleep(1)
+        finally:
+            self._task = None
+            self.settled_at = time.monotonic()
+            self.around.wake()
+
+    # Operations
+
+    async def start(self) -> None:
+        """Begin a run and bring it to ready; the row is in a state to start from."""
+        self.stop_began_at = None
+        run = await self._begin_run()
+        if run is not None:
+            await self._spawn(run)
+
+    async def resume_start(self) -> None:
+        """Go on waiting for the readiness of a run that was adopted while starting."""
+        assert self.run is not None
+        if self.shim is None:
+            await self._handle_exit(ShimState(error="The process was gone when Corral came back."))
+            return
+        await self._await_ready()
+
+    async def watch(self) -> None:
+        """Wait for the process's end, or for an interruption."""
+        assert self.shim is not None
+        ended = await self._first(self.shim.wait())
+        if ended is not None:
+            await self._handle_exit(ended)
+
+    async def stop(self) -> None:
+        """Take the route away, drain, end the process, confirm the port is free, and say so."""
+        assert self.run is not None
+        began = time.monotonic()
+        self.stop_began_at = time.time()
+        if self.row.state != State.STOPPING:
+            moved = await self._database(
+                transition, self.row.pk, to=State.STOPPING, actor=ACTOR, reason=self.stop_reason, run=self.run
+            )
+            if not moved:
+                return
+        state = ShimState()
+        if self.shim is not None:
+            if self.row.state != State.STARTING:
+                await self._drain(began)
+            state = await end_process(self.shim, settings.CORRAL.stop_timeout)
+        await asyncio.to_thread(end_strays, self.run.token)
+        if not await wait_until_port_is_free(self.run.port, 5):
+            logger.warning("instance %s: port %s is held by another program", self.row.name, self.run.port)
+        await self._end_run(Ending(State.STOPPED, reason=self.stop_reason), state.exit_code)
+        self.stop_reason, self.stop_drains_fully = "", False
+
+    async def _drain(self, since: float) -> None:
+        limit = None if self.stop_drains_fully else since + settings.CORRAL.drain_timeout
+        assert self.shim is not None
+        while self.shim.is_alive() and not self.around.reports.is_drained(self.row.pk, since):
+            if limit is not None and time.monotonic() >= limit:
+                count = self.around.reports.in_flight(self.row.pk)
+                logger.warning("instance %s: %s requests were cut off after the drain time", self.row.name, count)
+                return
+            await self.around.reports.wait_for_news(0.25)
+
+    async def _begin_run(self) -> Run | None:
+        port = self.row.port
+        for _ in range(PORT_ATTEMPTS):
+            if not is_port_free(port):
+                port = await self._replace_port(port)
+            try:
+                run = await self._database(runs.begin_run, instance_id=self.row.pk, port=port, actor=ACTOR)
+            except IntegrityError:
+                port = await self.around.choose_port()
+                continue
+            self.run = run
+            return run
+        logger.error("instance %s: no port could be had", self.row.name)
+        return None
+
+    async def _replace_port(self, port: int) -> int:
+        if self.row.port_is_fixed:
+            # The user chose it: wait for whoever holds it, then let the engine say what is wrong.
+            await wait_until_port_is_free(port, PORT_WAIT_S)
+            return port
+        return await self.around.choose_port()
+
+    async def _spawn(self, run: Run, attempt: int = 1) -> None:
+        try:
+            prepared = await self._database(
+                launch.prepare_run, instance=self.row, run=run, grace_s=settings.CORRAL.stop_timeout
+            )
+            self.shim = Shim.spawn(prepared.spec_path, run.token)
+        except (OptionError, OSError) as error:
+            await self._end_run(Ending(State.FAILED, reason=f"The engine could not be started: {error}"), None)
+            return
+        self._follow_log(prepared.log_path)
+        identity = self.shim.identity
+        process = runs.Process(identity.pid, identity.started, identity.boot_id)
+        await self._database(runs.record_process, run_id=run.pk, process=process)
+        await self._await_ready(attempt)
+
+    async def _await_ready(self, attempt: int = 1) -> None:
+        assert self.run is not None
+        assert self.shim is not None
+        host, readiness = launch.describe_endpoint(self.row)
+        limit = readiness.timeout_s or settings.CORRAL.start_timeout
+        ready = asyncio.create_task(wait_until_ready(host, self.run.port, readiness))
+        ended = asyncio.create_task(self.shim.wait())
+        try:
+            interrupted = asyncio.create_task(self._interrupt.wait())
+            done, _ = await asyncio.wait(
+                {ready, ended, interrupted}, timeout=limit, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            for task in (ready, ended, interrupted):
+                task.cancel()
+        if ended in done:
+            await self._handle_exit(ended.result(), attempt)
+        elif ready in done:
+            await self._become_ready()
+        elif not done:
+            reason = f"The engine was not ready after {limit:g} s."
+            state = await end_process(self.shim, settings.CORRAL.stop_timeout)
+            await self._handle_exit(ShimState(exit_code=state.exit_code, exited=True, error=reason))
+
+    async def _become_ready(self) -> None:
+        assert self.run is not None
+        assert self.shim is not None
+        child_pid = read_state(self.shim.run_dir).child_pid
+        if await self._database(runs.mark_ready, run=self.run, actor=ACTOR, child_pid=child_pid):
+            self.ready_since = self.used_at = time.monotonic()
+
+    async def _handle_exit(self, state: ShimState, attempt: int = 1) -> None:
+        """Decide what the end of the process means and write it down; take another port when ours was stolen."""
+        assert self.run is not None
+        await asyncio.to_thread(end_strays, self.run.token)
+        starting = self.ready_since is None
+        if starting and not self.row.port_is_fixed and attempt < PORT_ATTEMPTS and not is_port_free(self.run.port):
+            reason = f"Port {self.run.port} was taken by another program; trying another."
+            run = await self._replace_run(reason)
+            if run is not None:
+                await self._spawn(run, attempt + 1)
+                return
+        tail = await self.log.last_lines() if self.log is not None else []
+        wanted = await self._database(read_wish, self.row.pk)
+        healthy = self.ready_since is not None and time.monotonic() - self.ready_since >= settings.CORRAL.healthy_after
+        ending = judge_exit(
+            options=self.row.options,
+            restart_count=0 if healthy else self.row.restart_count,
+            was_ready=not starting,
+            is_wanted=wanted,
+            exit_code=state.exit_code,
+            error=state.error,
+            tail=tail,
+        )
+        await self._end_run(ending, state.exit_code)
+
+    async def _replace_run(self, reason: str) -> Run | None:
+        assert self.run is not None
+        await self._close_log()
+        port = await self.around.choose_port()
+        old = self.run
+        run = await self._database(runs.replace_run, run=old, port=port, actor=ACTOR, reason=reason)
+        if run is not None:
+            launch.remove_run_files(old.token)
+            self.run, self.row.port = run, port
+        return run
+
+    async def _end_run(self, ending: Ending, exit_code: int | None) -> None:
+        assert self.run is not None
+        restart_at = None
+        if ending.restart_in_s is not None:
+            self.restart_due = time.monotonic() + ending.restart_in_s
+            restart_at = timezone.now() + timedelta(seconds=ending.restart_in_s)
+        await self._database(
+            runs.end_run,
+            run=self.run,
+            to=ending.state,
+            actor=ACTOR,
+            reason=ending.reason,
+            exit_code=exit_code,
+            restart_count=ending.restart_count,
+            restart_at=restart_at,
+            desired_state=ending.desired_state,
+        )
+        await self._close_log()
+        launch.remove_run_files(self.run.token)
+        if self.shim is not None:
+            self.shim.close()
+        self.run = self.shim = self.ready_since = None
+
+    # Helpers
+
+    def adopt(self, run: Run, shim: Shim | None) -> None:
+        """Take over a run that an earlier supervisor began; ``shim`` is None when its process is gone."""
+        self.run, self.shim = run, shim
+        if self.row.state == State.READY:
+            self.ready_since = time.monotonic()
+        self._follow_log(launch.log_file(self.row.name, run.pk))
+
+    async def give_up(self) -> None:
+        """Stop following the run and leave its process alone: the supervisor ends, the models stay."""
+        self.interrupt()
+        await self.settle()
+        await self._close_log(ended=False)
+        if self.shim is not None:
+            self.shim.close()
+
+    def _follow_log(self, path: Path) -> None:
+        assert self.run is not None
+        self.log = RunLog(self.around.redis, self.run.pk, path)
+        self.log.start()
+
+    async def _close_log(self, *, ended: bool = True) -> None:
+        if self.log is not None:
+            await self.log.close(ended=ended)
+            self.log = None
+
+    async def _first(self, waited: Coroutine[Any, Any, ShimState]) -> ShimState | None:
+        """Await the coroutine; None when an interruption comes first."""
+        task = asyncio.create_task(waited)
+        interrupted = asyncio.create_task(self._interrupt.wait())
+        try:
+            await asyncio.wait({task, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            task.cancel()
+            interrupted.cancel()
+
+    async def _database(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        return await self.around.database.run(function, *args, **kwargs)
+
+
+def read_wish(instance_id: int) -> bool:
+    """Whether the instance is still wanted to run."""
+    return Instance.objects.filter(pk=instance_id, desired_state=DesiredState.RUNNING).exists()

@@ -1,0 +1,168 @@
+"""What the web processes say about requests: in flight, waiting, last use. The supervisor decides by it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+logger = logging.getLogger(__name__)
+
+REPORT_CHANNEL = "corral:gateway"
+REPORT_KEYS = "corral:gateway:*"
+SETTLE_S = 1.5
+"""Every web process reports at least once a second."""
+ALIVE_FOR_S = 3.0
+"""A web process that has not reported for so long is taken for dead; its requests died with it."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Requests that wait for an instance in one web process. ``since``: seconds since the epoch."""
+
+    count: int
+    since: float
+    can_start: bool = True
+    can_evict: bool = True
+
+
+@dataclass(frozen=True)
+class Report:
+    """One web process's word. An instance it would still route to is in ``in_flight`` even with 0."""
+
+    process: str
+    received: float
+    in_flight: dict[int, int] = field(default_factory=dict)
+    last_used: dict[int, float] = field(default_factory=dict)
+    waiting: dict[int, Waiting] = field(default_factory=dict)
+
+
+def parse_report(data: bytes, received: float) -> Report:
+    """Read a report; raise ValueError when it isn't one."""
+    try:
+        content: dict[str, Any] = json.loads(data)
+        return Report(
+            process=str(content["process"]),
+            received=received,
+            in_flight={int(key): int(count) for key, count in content.get("in_flight", {}).items()},
+            last_used={int(key): float(at) for key, at in content.get("last_used", {}).items()},
+            waiting={
+                int(key): Waiting(
+                    count=int(entry["count"]),
+                    since=float(entry["since"]),
+                    can_start=bool(entry.get("can_start", True)),
+                    can_evict=bool(entry.get("can_evict", True)),
+                )
+                for key, entry in content.get("waiting", {}).items()
+            },
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a gateway report: {error}") from error
+
+
+class GatewayReports:
+    """The newest report of every living web process. Times of arrival are monotonic seconds of this process."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._reports: dict[str, Report] = {}
+        self._news = asyncio.Event()
+        self._connected_at: float | None = None
+
+    def connected(self, connected: bool) -> None:
+        """Note that Redis was reached or lost; while it is lost, nothing is known about requests."""
+        self._connected_at = self._clock() if connected else None
+
+    @property
+    def are_complete(self) -> bool:
+        """Whether every living web process has had the time to report since Redis was reached."""
+        return self._connected_at is not None and self._clock() - self._connected_at > SETTLE_S
+
+    def accept(self, data: bytes) -> None:
+        """Take in a report and wake whoever waits for news; a malformed one is logged and dropped."""
+        try:
+            report = parse_report(data, self._clock())
+        except ValueError as error:
+            logger.warning("dropped a report: %s", error)
+            return
+        self._reports[report.process] = report
+        self._news.set()
+
+    def living(self) -> list[Report]:
+        """Reports of processes heard of lately; the others are forgotten."""
+        limit = self._clock() - ALIVE_FOR_S
+        self._reports = {name: report for name, report in self._reports.items() if report.received >= limit}
+        return list(self._reports.values())
+
+    def in_flight(self, instance_id: int) -> int:
+        """Requests being answered by the instance over all web processes."""
+        return sum(report.in_flight.get(instance_id, 0) for report in self.living())
+
+    def waiting(self, instance_id: int) -> list[Waiting]:
+        """Who waits for the instance, by web process."""
+        return [report.waiting[instance_id] for report in self.living() if instance_id in report.waiting]
+
+    def last_used(self, instance_id: int) -> float:
+        """Seconds since the epoch of the last request, 0 when none is known."""
+        return max((report.last_used.get(instance_id, 0.0) for report in self.living()), default=0.0)
+
+    def is_drained(self, instance_id: int, since: float) -> bool:
+        """Whether every living web process has said, after monotonic time ``since``, that it neither routes to the
+        instance nor has a request in flight to it. A process that died is not waited for; False while not all is known."""
+        return self.are_complete and all(report.received > since and instance_id not in report.in_flight for report in self.living())
+
+    async def wait_for_news(self, timeout_s: float) -> None:
+        """Return at the next report, or after the time."""
+        self._news.clear()
+        try:
+            await asyncio.wait_for(self._news.wait(), timeout_s)
+        except TimeoutError:
+            return
+
+
+async def read_current_reports(client: redis.asyncio.Redis, reports: GatewayReports) -> None:
+    """Take in what the web processes last said, for a supervisor that has just started."""
+    async for key in client.scan_iter(match=REPORT_KEYS):
+        data = await client.get(key)
+        if data:
+            reports.accept(data)
+
+
+async def listen(
+    client: redis.asyncio.Redis, reports: GatewayReports, wake_channel: str, wake: Callable[[], None]
+) -> None:
+    """Follow reports and nudges for ever; call ``wake`` for both. Survives Redis going away: it subscribes again."""
+    while True:
+        try:
+            async with client.pubsub(ignore_subscribe_messages=True) as pubsub:
+                await pubsub.subscribe(REPORT_CHANNEL, wake_channel)
+                await read_current_reports(client, reports)
+                reports.connected(True)
+                wake()
+                while True:
+                    message = await pubsub.get_message(timeout=5)
+                    if message is None:
+                        continue
+                    if message["channel"] == REPORT_CHANNEL.encode():
+                        before = demand_of(reports)
+                        reports.accept(message["data"])
+                        if demand_of(reports) != before:
+                            wake()
+                    else:
+                        wake()
+        except (RedisError, OSError) as error:
+            reports.connected(False)
+            logger.warning("lost Redis (%s); subscribing again in a second", error)
+            await asyncio.sleep(1)
+
+
+def demand_of(reports: GatewayReports) -> set[int]:
+    """Instances that somebody waits for."""
+    return {instance_id for report in reports.living() for instance_id in report.waiting}

@@ -1,0 +1,354 @@
+"""The supervisor of one node: makes the node look as the database says, and keeps looking."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import redis.asyncio
+from django.conf import settings
+from django.db import DatabaseError
+from django.utils import timezone
+
+from instances.domain import wishes
+from instances.domain.admission import Candidate, Limits, Place, Verdict, decide_admission
+from instances.domain.transitions import transition
+from instances.domain.wake import wake_channel
+from instances.enums import ACTIVE, DesiredState, State
+from instances.models import Instance
+from instances.redis import async_redis_client
+from instances.supervisor import work
+from instances.supervisor.actor import ACTOR, InstanceActor, Surroundings
+from instances.supervisor.adoption import end_orphans, find_shim
+from instances.supervisor.database import DatabaseRunner
+from instances.supervisor.demand import find_demand, is_idle, remaining_backoff
+from instances.supervisor.ports import is_port_free
+from instances.supervisor.reports import GatewayReports, listen
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 2.0
+BEAT_S = 5.0
+PROTECTED_S = 1.0
+"""A new instance is not evicted so soon after it became ready: whoever it was started for comes first."""
+
+
+class Supervisor:
+    """One per node, in one event loop. It alone starts and stops on the node, so admission needs no locks."""
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+        self.node_id = 0
+        self.database = DatabaseRunner()
+        self.reports = GatewayReports()
+        self.actors: dict[int, InstanceActor] = {}
+        self.promised_ports: set[int] = set()
+        self.may_evict: dict[int, bool] = {}
+        self.stop_models = False
+        self._wake = asyncio.Event()
+        self._ending = asyncio.Event()
+        self._beaten = 0.0
+
+    async def run(self) -> None:
+        """Supervise until ``end`` is called. Survives a database or Redis that is away for a while."""
+        client = async_redis_client()
+        self.redis = client
+        listener = asyncio.create_task(
+            listen(client, self.reports, wake_channel(self.node), self._wake.set), name="reports"
+        )
+        try:
+            if await self._adopt_when_possible(client):
+                await asyncio.sleep(0)
+                await self._supervise()
+        finally:
+            listener.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listener
+            await self._leave()
+            await client.aclose()
+            await self.database.close()
+
+    def end(self, *, stop_models: bool) -> None:
+        """Ask ``run`` to end; models stay alive to be adopted unless ``stop_models``."""
+        self.stop_models = stop_models
+        self._ending.set()
+        self._wake.set()
+
+    # Start and end
+
+    async def _adopt_when_possible(self, client: redis.asyncio.Redis) -> bool:
+        while not self._ending.is_set():
+            try:
+                self.node_id = await self.database.run(work.register_node, self.node)
+                await self._adopt(client)
+            except DatabaseError as error:
+                logger.error("the database can't be read (%s); trying again in 2 s", error)
+                await asyncio.sleep(2)
+            else:
+                return True
+        return False
+
+    async def _adopt(self, client: redis.asyncio.Redis) -> None:
+        found = await self.database.run(work.load_work, self.node_id)
+        around = self._surroundings(client)
+        tokens = {run.token for run in found.runs.values()}
+        await asyncio.to_thread(end_orphans, Path(settings.CORRAL.data_dir), tokens)
+        for row in found.instances:
+            actor = self.actors[row.pk] = InstanceActor(row, around)
+            if row.state == State.BACKOFF:
+                delay = float(row.options.get("restart_delay", 0))
+                actor.restart_due = time.monotonic() + remaining_backoff(row.restart_at, timezone.now(), delay)
+            run = found.runs.get(row.pk)
+            if run is not None:
+                shim = await asyncio.to_thread(find_shim, run)
+                actor.adopt(run, shim)
+                logger.info("instance %s: %s run %s", row.name, "adopted" if shim else "lost", run.pk)
+
+    def _surroundings(self, client: redis.asyncio.Redis) -> Surroundings:
+        return Surroundings(
+            node_id=self.node_id,
+            database=self.database,
+            redis=client,
+            reports=self.reports,
+            wake=self._wake.set,
+            choose_port=self._choose_port,
+        )
+
+    async def _leave(self) -> None:
+        if self.stop_models:
+            for actor in self.actors.values():
+                actor.interrupt()
+            await asyncio.gather(*(self._stop_for_good(actor) for actor in self.actors.values()))
+        await asyncio.gather(*(actor.give_up() for actor in self.actors.values()))
+
+    async def _stop_for_good(self, actor: InstanceActor) -> None:
+        while actor.busy:
+            actor.interrupt()
+            await actor.settle()
+        if actor.run is not None:
+            actor.row = await self.database.run(Instance.objects.get, pk=actor.row.pk)
+            actor.stop_reason = "Corral was shut down."
+            actor.begin("stop", actor.stop)
+            await actor.settle()
+
+    # The loop
+
+    async def _supervise(self) -> None:
+        while not self._ending.is_set():
+            try:
+                await self._look()
+            except DatabaseError as error:
+                logger.error("the database can't be used (%s); looking again in %s s", error, TICK_S)
+            except Exception:
+                logger.exception("a look at the node failed; looking again in %s s", TICK_S)
+                await asyncio.sleep(TICK_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), TICK_S)
+
+    async def _look(self) -> None:
+        self._wake.clear()
+        began = time.monotonic()
+        found = await self.database.run(work.load_work, self.node_id)
+        self._meet(found, began)
+        rows = [row for row in found.instances if self._is_current(row, began)]
+        for row in rows:
+            await self._want_by_demand(row)
+            await self._stop_when_idle(row)
+        await self._admit(rows, found.instances)
+        for row in rows:
+            await self._steer(self.actors[row.pk])
+        if began - self._beaten >= BEAT_S:
+            self._beaten = began
+            await self.database.run(work.beat, self.node_id)
+            await self.database.run(wishes.record_use, self._last_uses(found.instances))
+
+    def _is_current(self, row: Instance, loaded_at: float) -> bool:
+        """Whether the row can be acted on: no operation is under way, and none ended after the row was read."""
+        actor = self.actors[row.pk]
+        if actor.busy:
+            if self._must_stop(actor):
+                actor.interrupt()
+            return False
+        return actor.settled_at < loaded_at
+
+    def _meet(self, found: work.Work, loaded_at: float) -> None:
+        """Bring the actors in step with the rows: new instances, changed rows, deleted instances."""
+        around = self._surroundings(self.redis)
+        alive = set()
+        for row in found.instances:
+            alive.add(row.pk)
+            actor = self.actors.get(row.pk)
+            if actor is None:
+                self.actors[row.pk] = InstanceActor(row, around)
+            elif actor.busy:
+                actor.row.desired_state, actor.row.generation = row.desired_state, row.generation
+                actor.row.disabled = row.disabled
+            elif actor.settled_at < loaded_at:
+                actor.row = row
+            self.promised_ports.discard(row.port)
+        for instance_id in self.actors.keys() - alive:
+            actor = self.actors[instance_id]
+            if actor.shim is not None:
+                logger.warning("instance %s was deleted while its process ran; ending it", actor.row.name)
+                actor.shim.send(15)
+            actor.interrupt()
+            if not actor.busy:
+                del self.actors[instance_id]
+
+    # Wishes
+
+    def _is_wanted(self, row: Instance) -> bool:
+        return row.desired_state == DesiredState.RUNNING and not row.disabled
+
+    def _must_stop(self, actor: InstanceActor) -> bool:
+        outdated = actor.run is not None and actor.run.generation < actor.row.generation
+        return not self._is_wanted(actor.row) or outdated
+
+    async def _want_by_demand(self, row: Instance) -> None:
+        """Wish that a stopped instance runs when requests wait for it, and take the wish back when they have left."""
+        waiting = self.reports.waiting(row.pk)
+        if row.state in (State.STOPPED, State.FAILED) and row.options.get("on_demand_start") and not row.disabled:
+            wanted = row.desired_state == DesiredState.RUNNING and row.state == State.STOPPED
+            demand = find_demand(waiting, not_before=self._answered_at(row))
+            if demand is not None and not wanted:
+                if await self.database.run(
+                    wishes.want_running, row.pk, actor="gateway", reason="A request waits for it."
+                ):
+                    self.may_evict[row.pk] = demand.can_evict
+                    row.desired_state, row.state, row.wanted_at = DesiredState.RUNNING, State.STOPPED, timezone.now()
+            elif demand is None and wanted and row.pk in self.may_evict and not waiting:
+                del self.may_evict[row.pk]
+                if await self.database.run(
+                    wishes.want_stopped, row.pk, actor="gateway", reason="Nobody waits for it any more."
+                ):
+                    row.desired_state = DesiredState.STOPPED
+        elif row.state not in (State.STOPPED, State.BACKOFF):
+            self.may_evict.pop(row.pk, None)
+
+    def _answered_at(self, row: Instance) -> float:
+        """Return the epoch seconds up to which waiting requests were answered: by a failure, a refusal, or a stop.
+
+        A stop answers those who came before it began; who came while it drained is new demand.
+        """
+        changed = row.state_changed_at.timestamp()
+        stopped = self.actors[row.pk].stop_began_at if row.state == State.STOPPED else None
+        return max(changed if stopped is None else stopped, refused_at(row))
+
+    async def _stop_when_idle(self, row: Instance) -> None:
+        actor = self.actors[row.pk]
+        in_flight, waiting = self.reports.in_flight(row.pk), self.reports.waiting(row.pk)
+        last_used = self.reports.last_used(row.pk)
+        if in_flight or waiting or last_used > actor.last_used:
+            actor.used_at, actor.last_used = time.monotonic(), max(last_used, actor.last_used)
+        if row.state != State.READY or not self._is_wanted(row) or not self.reports.are_complete:
+            return
+        minutes = int(row.options.get("idle_timeout") or 0)
+        quiet_s = time.monotonic() - actor.used_at
+        if is_idle(idle_timeout_min=minutes, quiet_s=quiet_s, in_flight=in_flight, waiting=len(waiting)):
+            reason = f"No request for {minutes} min."
+            if await self.database.run(wishes.want_stopped, row.pk, actor=ACTOR, reason=reason, kind="idle"):
+                row.desired_state, actor.stop_reason = DesiredState.STOPPED, reason
+
+    # Admission
+
+    async def _admit(self, rows: list[Instance], everyone: list[Instance]) -> None:
+        """Let in what is wanted, first come first served, as far as the limits allow."""
+        corral = settings.CORRAL
+        limits = Limits(corral.max_running_instances, corral.group_limits, corral.enable_lru_eviction)
+        places = {row.pk: self._place(row) for row in everyone if self._holds_place(row)}
+        for row in rows:
+            actor = self.actors[row.pk]
+            if not self._is_wanted(row) or not self._may_begin(actor):
+                continue
+            candidate = Candidate(row.pk, row.name, row.group, self.may_evict.get(row.pk, True))
+            decision = decide_admission(candidate, places.values(), limits)
+            if decision.verdict is Verdict.START:
+                actor.ready_since = None
+                actor.begin("start", actor.start)
+            elif decision.verdict is Verdict.WAIT:
+                for victim in decision.victims:
+                    await self._evict(victim, row)
+                    places[victim] = replace(places[victim], is_stopping=True)
+                await self.database.run(wishes.note_reason, row.pk, reason=decision.reason)
+            else:
+                self.may_evict.pop(row.pk, None)
+                await self.database.run(wishes.refuse_start, row.pk, actor=ACTOR, reason=decision.reason)
+                continue
+            places[row.pk] = Place(row.pk, row.name, row.group, pinned=row.pinned, is_reserved=True)
+
+    def _may_begin(self, actor: InstanceActor) -> bool:
+        if actor.row.state == State.STOPPED:
+            return True
+        return actor.row.state == State.BACKOFF and time.monotonic() >= (actor.restart_due or 0.0)
+
+    def _holds_place(self, row: Instance) -> bool:
+        actor = self.actors[row.pk]
+        return row.state in ACTIVE or (actor.busy and actor.operation == "start")
+
+    def _place(self, row: Instance) -> Place:
+        actor = self.actors[row.pk]
+        waiting = sum(entry.count for entry in self.reports.waiting(row.pk))
+        in_flight = self.reports.in_flight(row.pk) + waiting
+        new = actor.ready_since is None or time.monotonic() - actor.ready_since < PROTECTED_S
+        stopping = row.state == State.STOPPING or not self._is_wanted(row)
+        return Place(
+            row.pk,
+            row.name,
+            row.group,
+            pinned=row.pinned,
+            is_stopping=stopping,
+            is_reserved=not stopping and (new or waiting > 0),
+            in_flight=in_flight,
+            last_used=actor.used_at,
+        )
+
+    async def _evict(self, victim: int, newcomer: Instance) -> None:
+        actor = self.actors[victim]
+        reason = f"Stopped to make room for {newcomer.name}."
+        if await self.database.run(wishes.want_stopped, victim, actor=ACTOR, reason=reason, kind="evicted"):
+            actor.row.desired_state = DesiredState.STOPPED
+            actor.stop_reason, actor.stop_drains_fully = reason, True
+            actor.interrupt()
+            self._wake.set()
+
+    # Acting
+
+    async def _steer(self, actor: InstanceActor) -> None:
+        """Begin the operation that brings one instance nearer to what is wanted."""
+        row = actor.row
+        if actor.busy:
+            return
+        if row.state in (State.STARTING, State.READY):
+            if actor.shim is None or not actor.shim.is_alive():
+                actor.begin("resume start", actor.resume_start)
+            elif self._must_stop(actor):
+                actor.begin("stop", actor.stop)
+            elif row.state == State.STARTING:
+                actor.begin("resume start", actor.resume_start)
+            else:
+                actor.begin("watch", actor.watch)
+        elif row.state == State.STOPPING:
+            actor.begin("stop", actor.stop)
+        elif row.state == State.BACKOFF and not self._is_wanted(row):
+            await self.database.run(transition, row.pk, to=State.STOPPED, actor=ACTOR, allowed=[State.BACKOFF])
+            self._wake.set()
+
+    async def _choose_port(self) -> int:
+        held = await self.database.run(work.used_ports, self.node_id) | self.promised_ports
+        for port in settings.CORRAL.ports:
+            if port not in held and is_port_free(port):
+                self.promised_ports.add(port)
+                return port
+        raise OSError("no free port is left in CORRAL_PORT_RANGE")
+
+    def _last_uses(self, rows: list[Instance]) -> dict[int, float]:
+        return {row.pk: used for row in rows if (used := self.reports.last_used(row.pk)) > 0}
+
+
+def refused_at(row: Instance) -> float:
+    """Return when a start of the instance was last refused, in epoch seconds; 0 when it wasn't."""
+    return row.refused_at.timestamp() if row.refused_at else 0.0
