@@ -66,6 +66,20 @@ class StartFailed(InstanceError):
     code = "start_failed"
 
 
+class InstanceDisabled(InstanceError):
+    """The instance is switched off for use; its owner must enable it first."""
+
+    status = 409
+    code = "instance_disabled"
+
+
+class StopFailed(InstanceError):
+    """The engine did not end within the time a stop may take."""
+
+    status = 500
+    code = "stop_failed"
+
+
 class StillRunning(InstanceError):
     """The instance runs and the caller asked not to stop it."""
 

@@ -1,0 +1,36 @@
+"""Which requests of the management API go on to the view. What an actor may do there is the domain's to decide."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from rest_framework import exceptions, permissions
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from accounts.domain.actors import ANONYMOUS, Actor, actor_for
+from accounts.models import ApiKey, User
+
+
+class CanManage(permissions.BasePermission):
+    """Lets in people and management keys; everybody where ``require_management_auth`` is off.
+
+    Without authentication a browser would carry out what any page on the web asks of it, so changes that the browser
+    itself marks as coming from another site (Fetch Metadata, ``Sec-Fetch-Site``) are refused then.
+    """
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        """Raise NotAuthenticated without a credential, PermissionDenied for a cross-site change without one."""
+        if isinstance(request.user, User) and request.user.is_active:
+            return True
+        if settings.CORRAL.require_management_auth:
+            raise exceptions.NotAuthenticated("Missing API key")
+        if request.method not in permissions.SAFE_METHODS and request.headers.get("Sec-Fetch-Site") == "cross-site":
+            raise exceptions.PermissionDenied("Another site's page may not change anything here without an API key.")
+        return True
+
+
+def actor_of(request: Request) -> Actor:
+    """Return who makes this request; call it only where CanManage has let the request in."""
+    if isinstance(request.user, User):
+        return actor_for(request.user, request.auth if isinstance(request.auth, ApiKey) else None)
+    return ANONYMOUS

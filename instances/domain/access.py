@@ -1,0 +1,140 @@
+"""Who may see an instance, what they may do with it, and which options they may set.
+
+Administrators may do everything. Operators see and operate every instance, manage their own, and create instances of
+installed engines with model files from the allowed folders. Members get what was shared with them. A management key
+acts as its owner; one of mode ``per_instance`` opens only the instances it lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from django.conf import settings
+from django.db.models import QuerySet
+
+from accounts.domain.actors import Actor
+from instances.backends.registry import get_backend
+from instances.domain.names import check_name
+from instances.domain.presets import files_named_by_preset
+from instances.enums import ShareLevel
+from instances.errors import InstanceNotFound, PermissionDenied
+from instances.models import Instance, InstanceShare
+from instances.models.instance import InstanceQuerySet
+
+LEVELS = [ShareLevel.USE, ShareLevel.OPERATE, ShareLevel.MANAGE]
+ADMINISTRATORS_OPTIONS = ("environment", "command_override")
+"""Options that let whoever sets them run code of their own on the host."""
+
+
+def visible_instances(actor: Actor) -> QuerySet[Instance]:
+    """Return the instances the actor may see, with their node and owner, by name."""
+    instances = cast("InstanceQuerySet", Instance.objects.all())
+    if actor.user is not None:
+        instances = instances.visible_to(actor.user)
+    if actor.is_limited_to_instances:
+        instances = instances.filter(key_permissions__api_key=actor.key)
+    return instances.select_related("node", "owner").order_by("name")
+
+
+def find_instance(actor: Actor, name: str) -> Instance:
+    """Return the instance of this name; raise InvalidName, or InstanceNotFound also when the actor may not see it."""
+    check_name(name)
+    instance = visible_instances(actor).filter(name=name).first()
+    if instance is None:
+        raise InstanceNotFound(f"instance with name {name} not found")
+    return instance
+
+
+def levels_of(actor: Actor, instances: list[Instance]) -> dict[int, ShareLevel | None]:
+    """Return what the actor may do with each instance, by id; one query whatever their number."""
+    if actor.user is None or actor.is_admin:
+        return dict.fromkeys((instance.pk for instance in instances), ShareLevel.MANAGE)
+    found: dict[int, ShareLevel | None] = {
+        instance.pk: ShareLevel.MANAGE
+        if instance.owner_id == actor.user.pk
+        else ShareLevel.OPERATE
+        if actor.is_operator
+        else None
+        for instance in instances
+    }
+    shares = InstanceShare.objects.filter(instance__in=[pk for pk, level in found.items() if level != ShareLevel.MANAGE])
+    mine = shares.filter(user=actor.user) | shares.filter(group__in=actor.user.groups.all())
+    for instance_id, text in mine.values_list("instance_id", "level"):
+        level, known = ShareLevel(text), found[instance_id]
+        if known is None or LEVELS.index(level) > LEVELS.index(known):
+            found[instance_id] = level
+    return found
+
+
+def has_level(actor: Actor, instance: Instance, level: ShareLevel) -> bool:
+    """Whether the actor may do with the instance what ``level`` allows."""
+    held = levels_of(actor, [instance])[instance.pk]
+    return held is not None and LEVELS.index(held) >= LEVELS.index(level)
+
+
+def require_level(actor: Actor, instance: Instance, level: ShareLevel) -> None:
+    """Raise PermissionDenied unless the actor may do with the instance what ``level`` allows."""
+    if not has_level(actor, instance, level):
+        verb = {ShareLevel.USE: "use", ShareLevel.OPERATE: "start or stop", ShareLevel.MANAGE: "change"}[level]
+        raise PermissionDenied(f"You may not {verb} {instance.name}. Ask its owner or an administrator.")
+
+
+def require_creator(actor: Actor) -> None:
+    """Raise PermissionDenied unless the actor may create instances."""
+    if not actor.is_operator:
+        raise PermissionDenied("Only operators and administrators may create instances.")
+    if actor.is_limited_to_instances:
+        raise PermissionDenied("This key is limited to chosen instances and can't create others.")
+
+
+def check_options_allowed(
+    *, actor: Actor, backend_type: str, options: Mapping[str, Any], before: Instance | None = None
+) -> None:
+    """Raise PermissionDenied naming the first option that only an administrator may set so.
+
+    What already stands in ``before`` was granted when it was set and may stay.
+    """
+    if actor.is_admin:
+        return
+    backend = get_backend(backend_type)
+    granted: Mapping[str, Any] = before.options if before and before.backend_type == backend_type else {}
+    same_engine_options = granted.get("backend_options") == options.get("backend_options")
+    if backend.administrators_only and not (granted and same_engine_options):
+        raise refuse_option("backend_type", f"{backend.label} runs any program")
+    for name in ADMINISTRATORS_OPTIONS:
+        if options.get(name) and options.get(name) != granted.get(name):
+            raise refuse_option(name, "it can run code on the host")
+    allowed = set(named_files(backend_type, granted))
+    for option, text in named_files(backend_type, options):
+        if (option, text) not in allowed and not is_in_model_roots(text):
+            roots = ", ".join(str(root) for root in settings.CORRAL.model_roots)
+            raise refuse_option(option, f"{text} is not inside a model folder ({roots})")
+
+
+def named_files(backend_type: str, options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (option, path) for every file of the host that the options name."""
+    backend = get_backend(backend_type)
+    for option, text in backend.files_named_by(options.get("backend_options", {})):
+        yield f"backend_options.{option}", text
+    if preset := options.get("preset_ini"):
+        yield from files_named_by_preset(backend, preset)
+
+
+def is_in_model_roots(text: str) -> bool:
+    """Whether a path, after following symbolic links, lies in a folder of models. Relative ones never do."""
+    path = Path(text)
+    if not path.is_absolute():
+        return False
+    try:
+        resolved = path.resolve()
+    except (OSError, RuntimeError, ValueError):
+        return False
+    return any(resolved.is_relative_to(root) for root in settings.CORRAL.model_roots)
+
+
+def refuse_option(option: str, why: str) -> PermissionDenied:
+    """Return the error for an option that only an administrator may set so."""
+    message = f"{option}: {why}, so only an administrator may set this."
+    return PermissionDenied(message, fields={option: message})

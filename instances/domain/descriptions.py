@@ -1,0 +1,49 @@
+"""Showing an instance's options in llamactl's shape and order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from instances.models import Instance
+
+MASK = "********"
+SECRET_NAME = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
+OPTION_ORDER = (
+    "auto_restart", "max_restarts", "restart_delay", "on_demand_start", "idle_timeout", "environment", "preset_ini",
+    "docker_enabled", "command_override",
+)  # fmt: skip
+
+
+def describe_options(instance: Instance, *, with_secrets: bool) -> dict[str, Any]:
+    """Return the full options, defaults filled in, the port among ``backend_options``; unset ones are left out.
+
+    Without ``with_secrets`` the values of variables and engine options whose names speak of secrets are masked.
+    """
+    stored = instance.options
+    backend_options = {**stored.get("backend_options", {}), "port": instance.port}
+    extra = backend_options.pop("extra_args", None)
+    if extra:
+        backend_options["extra_args"] = extra
+    shown: dict[str, Any] = {
+        "nodes": [instance.node.name],
+        "backend_type": instance.backend_type,
+        "backend_options": backend_options,
+    }
+    shown |= {name: stored[name] for name in OPTION_ORDER if name in stored}
+    if not with_secrets:
+        shown["backend_options"] = mask_secrets(backend_options)
+        if "environment" in shown:
+            shown["environment"] = dict.fromkeys(shown["environment"], MASK)
+    if instance.group:
+        shown["group"] = instance.group
+    return {**shown, "pinned": instance.pinned, "disabled": instance.disabled}
+
+
+def mask_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with those masked whose names look like secrets, one level of nesting included."""
+    return {
+        name: mask_secrets(value) if isinstance(value, Mapping) else MASK if SECRET_NAME.search(name) and value else value
+        for name, value in values.items()
+    }

@@ -1,0 +1,131 @@
+"""Waiting, in a request's thread, for the supervisor to carry out a wish. Always bounded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime
+
+from django.conf import settings
+from django.db import transaction
+
+from instances.domain.transitions import record_event
+from instances.enums import DesiredState, State
+from instances.errors import InstanceNotFound, NodeUnavailable, StartFailed, StartRefused, StopFailed
+from instances.models import Instance, Node, Run
+
+REACTION_S = 10.0
+"""How long a start may wait for the supervisor to act at all."""
+SETTLE_S = 0.5
+"""How long a new process is watched before its start counts as done: a program that can't run at all ends sooner."""
+QUEUED_AFTER_S = 0.5
+"""A reason that stands this long beside a stopped instance is a queue's, not a passing one."""
+STEPS_S = (0.02, 0.2)
+
+
+def stop_time_s() -> float:
+    """Return how long a stop may take: drain, grace, and the supervisor's own work."""
+    return float(settings.CORRAL.drain_timeout + settings.CORRAL.stop_timeout + 5)
+
+
+def require_node(node: Node) -> None:
+    """Raise NodeUnavailable unless the node's worker was heard of lately."""
+    if not node.is_alive:
+        raise NodeUnavailable(f"The node {node.name} does not answer. Start its worker with `corral worker`.")
+
+
+def read_instance(pk: int) -> Instance:
+    """Return the instance as it is now; raise InstanceNotFound when it was deleted."""
+    instance = Instance.objects.select_related("node", "owner").filter(pk=pk).first()
+    if instance is None:
+        raise InstanceNotFound("The instance was deleted meanwhile.")
+    return instance
+
+
+def watch(pk: int, seconds: float) -> Iterator[Instance]:
+    """Yield the instance again and again, at first every 20 ms, later every 200 ms, until the time is over."""
+    deadline = time.monotonic() + seconds
+    pause, longest = STEPS_S
+    while True:
+        yield read_instance(pk)
+        if time.monotonic() >= deadline:
+            return
+        time.sleep(pause)  # the supervisor is another process; its row is the only thing that can't be missed
+        pause = min(longest, pause * 1.5)
+
+
+def wait_for_start(instance: Instance, *, seconds: float, generation: int, failure_code: str) -> Instance:
+    """Wait until a process of ``generation`` was started, or the start is queued; return the row.
+
+    Raises StartRefused (a limit), StartFailed with ``failure_code``, or NodeUnavailable when the node falls silent.
+    """
+    reason, reason_since, started_since = "", 0.0, 0.0
+    latest = instance
+    for latest in watch(instance.pk, seconds):
+        if has_started(latest, generation):
+            started_since = started_since or time.monotonic()
+            if latest.state == State.READY or time.monotonic() - started_since > SETTLE_S:
+                return latest
+        if latest.desired_state == DesiredState.STOPPED and latest.refused_at is not None:
+            raise StartRefused(latest.reason)
+        if latest.state in (State.FAILED, State.BACKOFF) and has_ended(latest, generation):
+            error = StartFailed(latest.reason or "The engine ended at once and said nothing.")
+            error.code = failure_code
+            raise error
+        if latest.state == State.STOPPED:
+            if latest.desired_state == DesiredState.STOPPED:
+                return latest
+            if latest.reason != reason:
+                reason, reason_since = latest.reason, time.monotonic()
+            if reason and time.monotonic() - reason_since > QUEUED_AFTER_S:
+                return latest
+        if not latest.node.is_alive:
+            break
+    if latest.state == State.STOPPED or not latest.node.is_alive:
+        raise NodeUnavailable(f"The node {latest.node.name} did not react. Look at the log of its worker.")
+    return latest
+
+
+def has_started(instance: Instance, generation: int) -> bool:
+    """Whether a process of this generation, or a later one, runs."""
+    if instance.state not in (State.STARTING, State.READY):
+        return False
+    return Run.objects.filter(
+        instance=instance, generation__gte=generation, exited_at__isnull=True, started_at__isnull=False
+    ).exists()
+
+
+def has_ended(instance: Instance, generation: int) -> bool:
+    """Whether the instance's latest process is of this generation and over, or none could be started at all."""
+    latest = Run.objects.filter(instance=instance).order_by("-id").first()
+    return latest is None or (latest.generation >= generation and latest.exited_at is not None)
+
+
+def wait_for_stop(instance: Instance) -> Instance:
+    """Wait until the instance holds no process, or somebody wants it to run again; return the row. Raises StopFailed."""
+    for latest in watch(instance.pk, stop_time_s()):
+        if latest.state in (State.STOPPED, State.FAILED) or latest.desired_state == DesiredState.RUNNING:
+            return latest
+        if not latest.node.is_alive:
+            raise NodeUnavailable(f"The node {latest.node.name} fell silent while {latest.name} was stopping.")
+    raise StopFailed(f"{instance.name} did not stop within {stop_time_s():.0f} s. Look at its log.")
+
+
+def take_back_start(pk: int, *, since: datetime, actor: str) -> None:
+    """Undo a wish that nobody carried out, unless it has been renewed or acted on meanwhile."""
+    with transaction.atomic():
+        undone = Instance.objects.filter(
+            pk=pk, wanted_at__gte=since, desired_state=DesiredState.RUNNING, state__in=(State.STOPPED, State.FAILED)
+        ).update(desired_state=DesiredState.STOPPED)
+        if undone:
+            record_event(read_instance(pk), kind="stop", actor=actor, reason="The node did not react to the start.")
+
+
+def take_back_stop(pk: int, *, actor: str) -> None:
+    """Undo the wish of a stop that has not begun."""
+    with transaction.atomic():
+        undone = Instance.objects.filter(
+            pk=pk, desired_state=DesiredState.STOPPED, state__in=(State.STARTING, State.READY, State.BACKOFF)
+        ).update(desired_state=DesiredState.RUNNING)
+        if undone:
+            record_event(read_instance(pk), kind="start", actor=actor, reason="The node did not react to the stop.")
