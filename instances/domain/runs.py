@@ -7,6 +7,7 @@ import hmac
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -111,7 +112,7 @@ def end_run(
     desired_state: DesiredState | None = None,
 ) -> bool:
     """End a run and move its instance to ``to`` in one transaction; False when the run had ended already."""
-    fields: dict[str, object] = {"restart_at": restart_at}
+    fields: dict[str, Any] = {"restart_at": restart_at}
     if restart_count is not None:
         fields["restart_count"] = restart_count
     if desired_state is not None:

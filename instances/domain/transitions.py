@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -56,7 +57,7 @@ def transition(
     reason: str = "",
     run: Run | None = None,
     allowed: Collection[State] | None = None,
-    **fields: object,
+    **fields: Any,
 ) -> bool:
     """Move an instance to state ``to`` along EDGES, with ``fields`` set in the same write.
 

@@ -75,6 +75,7 @@ class InstanceActor:
         self.stop_began_at: float | None = None  # epoch seconds
         self.operation = ""
         self._interrupt = asyncio.Event()
+        self._closing: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
 
     # The supervisor's side
@@ -265,7 +266,7 @@ class InstanceActor:
 
     async def _replace_run(self, reason: str) -> Run | None:
         assert self.run is not None
-        await self._close_log()
+        self._close_log()
         port = await self.around.choose_port()
         old = self.run
         run = await self._database(runs.replace_run, run=old, port=port, actor=ACTOR, reason=reason)
@@ -280,6 +281,7 @@ class InstanceActor:
         if ending.restart_in_s is not None:
             self.restart_due = time.monotonic() + ending.restart_in_s
             restart_at = timezone.now() + timedelta(seconds=ending.restart_in_s)
+            asyncio.get_running_loop().call_later(ending.restart_in_s, self.around.wake)
         await self._database(
             runs.end_run,
             run=self.run,
@@ -291,7 +293,7 @@ class InstanceActor:
             restart_at=restart_at,
             desired_state=ending.desired_state,
         )
-        await self._close_log()
+        self._close_log()
         launch.remove_run_files(self.run.token)
         if self.shim is not None:
             self.shim.close()
@@ -310,7 +312,10 @@ class InstanceActor:
         """Stop following the run and leave its process alone: the supervisor ends, the models stay."""
         self.interrupt()
         await self.settle()
-        await self._close_log(ended=False)
+        if self.log is not None:
+            await self.log.close(ended=False)
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=5)
         if self.shim is not None:
             self.shim.close()
 
@@ -319,9 +324,12 @@ class InstanceActor:
         self.log = RunLog(self.around.redis, self.run.pk, path)
         self.log.start()
 
-    async def _close_log(self, *, ended: bool = True) -> None:
+    def _close_log(self) -> None:
+        """Let the log's rest flow into the stream beside what comes next: a Redis that is away must not hold up a start."""
         if self.log is not None:
-            await self.log.close(ended=ended)
+            closing = asyncio.create_task(self.log.close(ended=True))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
             self.log = None
 
     async def _first(self, waited: Coroutine[Any, Any, ShimState]) -> ShimState | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from pathlib import Path
 
 import psutil
@@ -39,7 +40,7 @@ def end_orphans(data_dir: Path, tokens: set[str]) -> int:
             if path.name == "spec.json" and path.parent.parent == runs and path.parent.name not in tokens:
                 logger.warning("ending the orphaned shim %s of run folder %s", process.pid, path.parent.name)
                 try:
-                    process.send_signal(3)  # SIGQUIT: the shim kills its tree and writes its state
+                    process.send_signal(signal.SIGQUIT)  # the shim kills its tree and writes its state
                     ended += 1
                 except psutil.Error:
                     continue

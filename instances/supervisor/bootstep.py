@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ STOP_MODELS_FILE = "run/stop-models"
 class SupervisorStep(bootsteps.StartStopStep):
     """Starts the node's supervisor with the worker and ends it before the worker ends."""
 
-    requires = {"celery.worker.components:Pool"}
+    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
@@ -42,7 +43,7 @@ class SupervisorStep(bootsteps.StartStopStep):
         if self._thread is None or self._loop is None or self._supervisor is None:
             return
         stop_models = (Path(settings.CORRAL.data_dir) / STOP_MODELS_FILE).exists()
-        self._loop.call_soon_threadsafe(lambda: self._supervisor and self._supervisor.end(stop_models=stop_models))
+        self._loop.call_soon_threadsafe(partial(self._supervisor.end, stop_models=stop_models))
         limit = settings.CORRAL.drain_timeout + settings.CORRAL.stop_timeout + 30 if stop_models else 10
         self._thread.join(limit)
         if self._thread.is_alive():

@@ -30,10 +30,10 @@ class RunLog:
         return await asyncio.to_thread(last_lines, self._path, QUOTED_LINES)
 
     async def close(self, *, ended: bool) -> None:
-        """Stop pumping; when the run has ended, bring the rest of the file over and mark the end of the stream."""
+        """Stop pumping; when the run has ended, bring the rest of the file over and mark the end of the stream first."""
+        if ended:
+            await self._pump.finish()
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        if ended:
-            await self._pump.finish()

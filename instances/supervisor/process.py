@@ -102,7 +102,7 @@ class Shim:
             loop = asyncio.get_running_loop()
             ended = loop.create_future()
             descriptor = os.dup(self._pidfd)  # several may wait, and a descriptor can have one reader only
-            loop.add_reader(descriptor, lambda: ended.done() or ended.set_result(None))
+            loop.add_reader(descriptor, note_end, ended)
             try:
                 await ended
             finally:
@@ -131,6 +131,12 @@ class Shim:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+
+
+def note_end(ended: asyncio.Future[None]) -> None:
+    """Mark a process as ended; the descriptor stays readable, so this is called more than once."""
+    if not ended.done():
+        ended.set_result(None)
 
 
 def end_strays(token: str) -> int:

@@ -44,7 +44,7 @@ class Report:
     waiting: dict[int, Waiting] = field(default_factory=dict)
 
 
-def parse_report(data: bytes, received: float) -> Report:
+def parse_report(data: bytes | str, received: float) -> Report:
     """Read a report; raise ValueError when it isn't one."""
     try:
         content: dict[str, Any] = json.loads(data)
@@ -85,7 +85,7 @@ class GatewayReports:
         """Whether every living web process has had the time to report since Redis was reached."""
         return self._connected_at is not None and self._clock() - self._connected_at > SETTLE_S
 
-    def accept(self, data: bytes) -> None:
+    def accept(self, data: bytes | str) -> None:
         """Take in a report and wake whoever waits for news; a malformed one is logged and dropped."""
         try:
             report = parse_report(data, self._clock())

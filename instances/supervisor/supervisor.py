@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -194,7 +195,7 @@ class Supervisor:
             actor = self.actors[instance_id]
             if actor.shim is not None:
                 logger.warning("instance %s was deleted while its process ran; ending it", actor.row.name)
-                actor.shim.send(15)
+                actor.shim.send(signal.SIGTERM)
             actor.interrupt()
             if not actor.busy:
                 del self.actors[instance_id]
@@ -283,7 +284,11 @@ class Supervisor:
     def _may_begin(self, actor: InstanceActor) -> bool:
         if actor.row.state == State.STOPPED:
             return True
-        return actor.row.state == State.BACKOFF and time.monotonic() >= (actor.restart_due or 0.0)
+        if actor.row.state != State.BACKOFF:
+            return False
+        # The row's time may have been moved forward by an explicit start; ours does not follow the wall clock.
+        called_off = actor.row.restart_at is None or actor.row.restart_at <= timezone.now()
+        return called_off or time.monotonic() >= (actor.restart_due or 0.0)
 
     def _holds_place(self, row: Instance) -> bool:
         actor = self.actors[row.pk]
