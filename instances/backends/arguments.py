@@ -71,8 +71,8 @@ class ArgumentWriter:
             case ListForm.JSON:
                 yield from self._valued(flag, json.dumps(values, ensure_ascii=False))
             case ListForm.WORDS if len(values) > 1:
-                if dashed := next((value for value in values if value.startswith("-")), None):
-                    raise OptionError(option.name, f'"{dashed[:20]}" begins with "-", which this engine takes for a flag')
+                if any(value.startswith("-") for value in values):
+                    raise OptionError(option.name, 'has a value that begins with "-", which the engine takes for a flag')
                 yield from (flag, *values)
             case _:
                 for value in values:

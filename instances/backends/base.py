@@ -93,7 +93,7 @@ class OptionField:
     pair: bool = False
     switch: bool = False
     suffixes: bool = False
-    words: Mapping[str, int] = field(default_factory=dict)
+    words: tuple[tuple[str, int], ...] = ()
 
     @property
     def long_flag(self) -> str:

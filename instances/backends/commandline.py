@@ -19,7 +19,7 @@ from instances.backends.base import (
 from instances.backends.fields import FieldIndex, plain_name
 from instances.backends.normalize import BARE, EXTRA, normalize
 from instances.backends.prefixes import CommandShape, strip_prefixes
-from instances.backends.shellwords import Word, split_words
+from instances.backends.shellwords import Word, split_words, without_shell_syntax
 from instances.backends.values import NO, SWITCH_WORDS, YES, is_number
 
 _FLAG = re.compile(r"--?([A-Za-z0-9][A-Za-z0-9_.+-]{0,127})", re.ASCII)
@@ -39,7 +39,7 @@ class CommandLineParser:
 
     def parse(self, text: str) -> ParsedCommand:
         """Options (normalised) and environment of a command line. Raises ParseError."""
-        words, environment = strip_prefixes(split_words(text), self._shape)
+        words, environment = strip_prefixes(without_shell_syntax(split_words(text)), self._shape)
         reading = _Reading(self, words)
         try:
             reading.read()
@@ -149,9 +149,11 @@ class _Reading:
 
     def _pair_value(self, flag: str) -> str:
         first = self._value(flag)
-        if len(first.split()) == 2 or first.count(",") == 1:
+        word = self._peek()
+        if word is None or (word.text.startswith("-") and not is_number(word.text) and self._parser.is_flag(word)):
+            # Both values in one word, as llamactl wrote them: decoding splits it.
             return first
-        return shlex.join((first, self._value(flag)))
+        return shlex.join((first, self._take()))
 
     def _value(self, flag: str) -> str:
         """The next word as the value of `flag`, even one with a dash where the engine would take it."""

@@ -38,7 +38,7 @@ def plan_container(launch: Launch, published_host: str) -> ContainerPlan:
     if _network(given) == "host":
         return ContainerPlan(tuple(arguments), published_host)
     arguments += ["-p", f"{_bindable(published_host)}:{launch.port}:{launch.port}"]
-    return ContainerPlan(tuple(arguments), "0.0.0.0")  # noqa: S104 - inside the container's own network
+    return ContainerPlan(tuple(arguments), "0.0.0.0")
 
 
 def _network(arguments: Sequence[str]) -> str:

@@ -17,7 +17,12 @@ from instances.backends.base import (
     Readiness,
 )
 from instances.backends.commandline import CommandLineParser
-from instances.backends.docker import docker_argv, plan_container, remove_container_argv, stop_container_argv
+from instances.backends.docker import (
+    docker_argv,
+    plan_container,
+    remove_container_argv,
+    stop_container_argv,
+)
 from instances.backends.fields import FieldIndex
 from instances.backends.files import files_named_by
 from instances.backends.normalize import normalize

@@ -60,7 +60,7 @@ def _read_row(line: str, group: str) -> OptionField:
         pair="pair" in plain,
         switch="switch" in plain,
         suffixes="suffixes" in plain,
-        words={word: int(number) for word, number in words},
+        words=tuple((word, int(number)) for word, number in words),
     )
 
 

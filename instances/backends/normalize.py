@@ -6,16 +6,27 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from instances.backends.base import NormalizedOptions, OptionError, OptionField, OptionKind
+from instances.backends.base import (
+    NormalizedOptions,
+    OptionError,
+    OptionField,
+    OptionKind,
+)
 from instances.backends.fields import FieldIndex, plain_name
-from instances.backends.values import as_json_text, check_text, decode, is_absent, scalar_text
+from instances.backends.values import (
+    as_json_text,
+    check_text,
+    decode,
+    is_absent,
+    scalar_text,
+)
 
 EXTRA = "extra_args"
 BARE = ("", "true")
 """Values of an extra argument that stand for a flag without a value. To pass such a text itself, write a list."""
 
 _FLAG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}", re.ASCII)
-_HOST = re.compile(r"\[?[0-9A-Fa-f:.]+(%[\w.-]+)?\]?|[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})|\*", re.ASCII)
+_HOST = re.compile(r"\[?[0-9A-Fa-f:.]+(%[\w.-]+)?\]?|[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})", re.ASCII)
 _MOST_OPTIONS = 1000
 
 ExtraValue = str | bool | list[str | bool]

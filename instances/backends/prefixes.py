@@ -8,19 +8,22 @@ from dataclasses import dataclass
 from instances.backends.shellwords import Word
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
-_PYTHON = re.compile(r"(python|pypy)[0-9.]*w?", re.IGNORECASE)
+_PYTHON = re.compile(r"(?:python|pypy)[0-9.]*w?", re.IGNORECASE)
 _PLAIN_WRAPPERS = frozenset({"nohup", "exec", "command", "setsid", "time", "export", "$", "#"})
 # Options that take a word of their own; every other option of these programs stands alone.
 _WRAPPER_VALUES = {
     "env": frozenset({"-u", "--unset", "-C", "--chdir"}),
-    "sudo": frozenset("-u -g -h -p -C -r -t -D -R -T -U --user --group --host --prompt --chdir".split()),
+    "sudo": frozenset({"-u", "-g", "-h", "-p", "-C", "-D", "-R", "-T", "-U", "--user", "--group", "--chdir"}),
     "nice": frozenset({"-n", "--adjustment"}),
     "ionice": frozenset({"-c", "-n"}),
     "uv": frozenset({"--python", "-p", "--with", "--project", "--directory"}),
 }
+# The one-letter switches (-it, -d, -P, -q) are known by their pattern.
 _DOCKER_ALONE = frozenset(
-    "-d --detach -i --interactive -t --tty --rm --init --privileged --read-only -P --publish-all -q --quiet"
-    " --no-healthcheck --oom-kill-disable --sig-proxy --disable-content-trust --use-api-socket".split()
+    {
+        *("--detach", "--interactive", "--tty", "--rm", "--init", "--privileged", "--read-only", "--publish-all"),
+        *("--quiet", "--no-healthcheck", "--oom-kill-disable", "--sig-proxy", "--disable-content-trust"),
+    }
 )
 
 
@@ -96,9 +99,9 @@ def _strip_program(words: list[Word], shape: CommandShape) -> list[Word]:
         at = 1
         while at < len(words) and re.fullmatch("-[uBOsSEIq]+", words[at].text):
             at += 1
-        if [word.text for word in words[at : at + 1]] == ["-m"] and len(words) > at + 1:
-            if words[at + 1].text.lower() in shape.modules:
-                return _strip_subcommand(words[at + 2 :], shape)
+        flag, module = [*(word.text.lower() for word in words[at : at + 2]), "", ""][:2]
+        if flag == "-m" and module in shape.modules:
+            return _strip_subcommand(words[at + 2 :], shape)
     if words and _is_program(words[0].text, shape):
         return _strip_subcommand(words[1:], shape)
     return _strip_subcommand(words, shape)

@@ -53,8 +53,7 @@ def split_words(text: str) -> list[Word]:
     """The words of a command line; line ends divide words, with or without a continuation sign before them.
 
     Backslashes stay what they are in Windows paths (`C:\\models\\a.gguf`, and everywhere behind a program `.exe`).
-    What follows a pipe, a redirection or `&` belongs to the shell and is dropped; of commands joined with `&&` or
-    `;` the last one counts. Raises ParseError.
+    Nothing means anything to a shell here: `|` is a word like any other. Raises ParseError.
     """
     if len(text) > LONGEST_COMMAND:
         raise ParseError("parse_error", f"the command is longer than {LONGEST_COMMAND} characters; shorten it")
@@ -67,17 +66,24 @@ def split_words(text: str) -> list[Word]:
     words = _Splitter(text).run()
     if not words:
         raise ParseError("invalid_command", "Command cannot be empty")
-    return _one_command(words)
+    return words
 
 
-def _one_command(words: list[Word]) -> list[Word]:
-    start = 0
-    for position, word in enumerate(words[:-1]):
+def without_shell_syntax(words: list[Word]) -> list[Word]:
+    """One command of those a shell would see: the last one joined with `&&` or `;`, up to a pipe, `>` or `&`.
+
+    What the earlier ones exported stays, in front.
+    """
+    commands: list[list[Word]] = [[]]
+    for word in words:
         if word.raw in ("&&", ";"):
-            start = position + 1
-    rest = words[start:]
-    end = next((i for i, word in enumerate(rest) if i and _REDIRECTION.fullmatch(word.raw)), len(rest))
-    return [word for word in rest[:end] if word.raw not in ("&&", ";")]
+            commands.append([])
+        else:
+            commands[-1].append(word)
+    *earlier, last = [command for command in commands if command] or [[]]
+    end = next((at for at, word in enumerate(last) if at and _REDIRECTION.fullmatch(word.raw)), len(last))
+    exports = [word for command in earlier if command[0].text == "export" for word in command]
+    return [*exports, *last[:end]]
 
 
 class _Splitter:

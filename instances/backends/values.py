@@ -38,7 +38,9 @@ def check_text(name: str, text: str) -> str:
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        raise OptionError(name, "is not valid Unicode text (half of a surrogate pair); remove the broken character") from None
+        raise OptionError(
+            name, "is not valid Unicode text (half of a surrogate pair); remove the broken character"
+        ) from None
     if size > LONGEST_ARGUMENT:
         raise OptionError(name, f"is longer than {LONGEST_ARGUMENT} bytes; put it into a file and name the file")
     return text
@@ -94,18 +96,17 @@ def _decode_int(option: OptionField, value: object) -> int:
         number = _read_int(option, value.strip())
     if number is None:
         example = " or a size such as 32k" if option.suffixes else ""
-        words = "".join(f" or {word}" for word in option.words)
-        raise OptionError(
-            option.name, f"{_shown(value)} is not a whole number; write one such as 4096{example}{words}"
-        )
+        words = "".join(f" or {word}" for word, _ in option.words)
+        raise OptionError(option.name, f"{_shown(value)} is not a whole number; write one such as 4096{example}{words}")
     if not _SMALLEST <= number <= _LARGEST:
         raise OptionError(option.name, "is beyond 64 bits; write a smaller number")
     return number
 
 
 def _read_int(option: OptionField, text: str) -> int | None:
-    if text.lower() in option.words:
-        return option.words[text.lower()]
+    for word, meaning in option.words:
+        if text.lower() == word:
+            return meaning
     if option.suffixes and (found := _SUFFIXED.fullmatch(text)):
         # vLLM: a small letter counts in thousands, a capital one in 1024s and then allows no fraction.
         letter = found[2]
@@ -117,7 +118,7 @@ def _read_int(option: OptionField, text: str) -> int | None:
     return int(decimal) if decimal == decimal.to_integral_value() else None
 
 
-def _decode_float(name: str, value: object) -> int | float:
+def _decode_float(name: str, value: object) -> float:
     number: float | None = None
     if isinstance(value, int | float) and not isinstance(value, bool):
         if isinstance(value, float) or _SMALLEST <= value <= _LARGEST:
@@ -187,7 +188,7 @@ def scalar_text(name: str, value: object) -> str:
     return as_json_text(name, value)
 
 
-def number_text(value: int | float) -> str:
+def number_text(value: float) -> str:
     """The shortest decimal form without an exponent, which not every engine reads: 1e-05 -> 0.00001."""
     if isinstance(value, int):
         return str(value)

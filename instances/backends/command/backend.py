@@ -20,12 +20,17 @@ from instances.backends.base import (
     ParseError,
     Readiness,
 )
-from instances.backends.command.macros import START_MACROS, STOP_MACROS, check_macros, fill_macros
+from instances.backends.command.macros import (
+    START_MACROS,
+    STOP_MACROS,
+    check_macros,
+    fill_macros,
+)
 from instances.backends.engine import check_environment
 from instances.backends.fields import FieldIndex
 from instances.backends.files import possible_paths
 from instances.backends.normalize import normalize
-from instances.backends.shellwords import split_words
+from instances.backends.shellwords import split_words, without_shell_syntax
 from instances.backends.values import check_text
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})", re.ASCII)
@@ -67,7 +72,7 @@ class CommandBackend(Backend):
             for key in [key for key in given if isinstance(key, str)]:
                 option = self._index.find(key)
                 if option is None:
-                    raise OptionError(key[:60], f"is not an option of a custom command; use {_names()}")
+                    raise OptionError(key[:60] or "(empty)", f"is not an option of a custom command; use {_names()}")
                 if option.name == "health_path" and given[key] is None:
                     no_health = True
                 elif option.name in ("command", "stop_command") and isinstance(given[key], list):
@@ -100,8 +105,7 @@ class CommandBackend(Backend):
         macros = {"PORT": str(launch.port), "HOST": launch.host, "MODEL_ID": launch.instance_name}
         argv = [fill_macros(word, macros) for word in _words("command", launch.backend_options["command"])]
         stop = [
-            fill_macros(word, macros)
-            for word in _words("stop_command", launch.backend_options.get("stop_command", ""))
+            fill_macros(word, macros) for word in _words("stop_command", launch.backend_options.get("stop_command", ""))
         ]
         return Command(tuple(argv), environment, stop_argv=tuple(stop) or None)
 
@@ -149,9 +153,12 @@ def _words(name: str, command: str | list[str]) -> list[str]:
     if not command.strip():
         return []
     try:
-        return [word.text for word in split_words(command)]
+        words = split_words(command)
     except ParseError as error:
         raise OptionError(name, f"{error.message}; close every quote, or write a list of arguments") from error
+    if len(without_shell_syntax(words)) != len(words):
+        raise OptionError(name, "has a pipe, a redirection or a second command, but no shell runs it; use sh -c '...'")
+    return [word.text for word in words]
 
 
 def _proxy_host(proxy: str) -> str:

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from instances.backends.arguments import ArgumentStyle
-from instances.backends.base import Launch, ListForm, NormalizedOptions, OptionError, OptionField, OptionKind
+from instances.backends.base import (
+    Launch,
+    ListForm,
+    NormalizedOptions,
+    OptionError,
+    OptionField,
+    OptionKind,
+)
 from instances.backends.engine import FlagBackend
 from instances.backends.normalize import EXTRA
 from instances.backends.prefixes import CommandShape
@@ -17,7 +24,7 @@ _SEVERAL_WORDS = (
     "served_model_name allowed_media_domains cudagraph_capture_sizes device_ids logits_processors lora_target_modules"
     " kv_cache_dtype_skip_layers numa_bind_cpus numa_bind_nodes"
 )
-_NEWER_SWITCHES = "headless grpc tokens_only aggregate_engine_logging log_error_stack async_scheduling language_model_only"
+_NEWER_SWITCHES = "headless grpc tokens_only aggregate_engine_logging log_error_stack async_scheduling"
 
 
 class VllmBackend(FlagBackend):

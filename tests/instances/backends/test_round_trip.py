@@ -1,0 +1,178 @@
+"""Whatever options are built into a command line, reading it again gives them back."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from instances.backends.base import ListForm, OptionError, OptionField, OptionKind, ParseError
+from instances.backends.registry import get_backend
+from tests.instances.backends.launches import build
+
+ENGINES = ["llama_cpp", "vllm", "mlx_lm"]
+# Keys travel in the environment, host and port are the launch's own.
+NOT_IN_ARGUMENTS = {"llama_cpp": {"api_key", "hf_token"}, "vllm": set[str](), "mlx_lm": set[str]()}
+
+odd_characters = st.characters(codec="utf-8", exclude_categories=["Cc"]) | st.sampled_from("\n\t '\"\\-={}[],;|&$`#*~")
+odd_text = st.text(odd_characters, min_size=1, max_size=12)
+special_text = st.sampled_from(
+    ["-1", "-x", "--", "---", "-", "true", "false", "1", "1e5", "a=b", "{}", '{"a": 1}', "&&", "|", ">", "on", "auto"]
+    + ["C:\\a", "it's", "a/b", " ", "\\", "\\\n", "\u00a0", "\u2028", "env", "sudo", "A=1", "docker", "serve", "${X}"]
+)
+texts = odd_text | special_text
+integers = st.integers(-(2**63), 2**64 - 1) | st.sampled_from([0, 1, -1])
+floats = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, 1e-5, 1e6, -0.5])
+flag_names = st.from_regex(r"\A[a-z][a-z0-9_]{0,8}(\.[a-z0-9_-]{1,4})?\Z")
+
+
+def values(option: OptionField) -> st.SearchStrategy[Any]:
+    if option.pair:
+        return st.tuples(texts, texts).map(list)
+    match option.kind:
+        case OptionKind.BOOL:
+            return st.booleans()
+        case OptionKind.INT:
+            return integers
+        case OptionKind.FLOAT:
+            return floats
+        case OptionKind.LIST:
+            return st.lists(texts, min_size=1, max_size=3)
+        case _:
+            return texts
+
+
+def raw_options(type: str) -> st.SearchStrategy[dict[str, Any]]:
+    fields = [
+        option
+        for option in get_backend(type).fields
+        if option.name not in {"host", "port"} | NOT_IN_ARGUMENTS[type]
+    ]
+    by_name = {option.name: option for option in fields}
+    some = st.lists(st.sampled_from(sorted(by_name)), max_size=6, unique=True).flatmap(
+        lambda chosen: st.fixed_dictionaries({name: values(by_name[name]) for name in chosen})
+    )
+    extra = st.dictionaries(
+        flag_names, texts | st.booleans() | integers | st.lists(texts | st.just(True), min_size=1, max_size=3), max_size=3
+    )
+    return st.tuples(some, extra).map(lambda parts: {**parts[0], "extra_args": parts[1]})
+
+
+def as_the_engine_sees_them(type: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What remains of options on a command line: "no" is its own flag or silence, a bare flag has one spelling."""
+    backend = get_backend(type)
+    seen: dict[str, Any] = {}
+    extra = {key: "true" if value == "" else value for key, value in options.get("extra_args", {}).items()}
+    extra = {key: value for key, value in extra.items() if value is not False}
+    known = {option.name for option in backend.fields}
+    for option in backend.fields:
+        value = options.get(option.name)
+        if value is None:
+            continue
+        if value is not False:
+            seen[option.name] = value
+        elif option.negative:
+            negative = option.negative.removeprefix("--").replace("-", "_")
+            if negative in known:
+                seen[negative] = True
+            else:
+                extra[negative] = "true"
+    return {**seen, "extra_args": extra} if extra else seen
+
+
+def can_be_told_apart(type: str, options: dict[str, Any]) -> bool:
+    """Leaves out what the engine's own parser couldn't read either.
+
+    llama-server takes the word behind a flag whatever it is, so there a value spelled like a flag is ambiguous to a
+    reader. A flag beyond the catalogue might or might not take the word behind it.
+    """
+    backend = get_backend(type)
+    names = {name for option in backend.fields for name in (option.name, *option.aliases)}
+    loose = [text for value in options.values() for text in (value if isinstance(value, list) else [value])]
+    pairs = [word for option in backend.fields if option.pair for word in shlex.split(options.get(option.name, ""))]
+    for text in (text for text in [*loose, *pairs] if isinstance(text, str) and text.startswith("-")):
+        name = text.partition("=")[0].lstrip("-").replace("-", "_")
+        if type == "llama_cpp" and (name in names or name.startswith("no_")):
+            return False
+    for key, value in options.get("extra_args", {}).items():
+        shape = key.startswith(("no_", "enable_", "disable_")) or len(key) == 1
+        dashed = any(isinstance(item, str) and item.startswith("-") for item in (value if isinstance(value, list) else [value]))
+        if (dashed and type == "llama_cpp") or shape:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("type", ENGINES)
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_reading_a_built_command_gives_the_options_back(type: str, data: st.DataObject) -> None:
+    backend = get_backend(type)
+    try:
+        options = backend.normalize_options(data.draw(raw_options(type))).options
+        assume(can_be_told_apart(type, options))
+        argv = build(type, options).argv
+    except OptionError:
+        # The engine's own parser can't be given such a value; the tests of both steps say which.
+        assume(False)
+    parsed = backend.parse_command(shlex.join(argv)).options
+    assert (parsed.pop("host"), parsed.pop("port")) == ("127.0.0.1", 8001)
+    assert parsed == as_the_engine_sees_them(type, options)
+
+
+@pytest.mark.parametrize("type", ENGINES)
+@given(data=st.data())
+@settings(max_examples=200, deadline=None)
+def test_normalising_twice_changes_nothing(type: str, data: st.DataObject) -> None:
+    backend = get_backend(type)
+    try:
+        once = backend.normalize_options(data.draw(raw_options(type))).options
+    except OptionError:
+        assume(False)
+    assert backend.normalize_options(once).options == once
+    assert backend.normalize_options(once).warnings == []
+
+
+@pytest.mark.parametrize("type", [*ENGINES, "command"])
+@given(text=st.text(max_size=80) | st.lists(texts | flag_names.map("--{}".format), max_size=8).map(" ".join))
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_read_or_refused(type: str, text: str) -> None:
+    try:
+        parsed = get_backend(type).parse_command(text)
+    except ParseError as error:
+        assert error.message
+    else:
+        assert isinstance(parsed.options, dict)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize("type", [*ENGINES, "command"])
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_any_json_is_decoded_or_refused(type: str, data: st.DataObject) -> None:
+    backend = get_backend(type)
+    names = st.sampled_from([option.name for option in backend.fields]) | st.text(max_size=6)
+    raw = data.draw(st.dictionaries(names | st.just("extra_args"), json_values, max_size=4) | json_values)
+    try:
+        options = backend.normalize_options(raw).options
+        command = build(type, options)
+    except OptionError as error:
+        assert error.field
+        assert error.message
+    else:
+        assert all(isinstance(word, str) and "\0" not in word for word in command.argv)
+        assert backend.files_named_by(options) is not None
+        assert backend.readiness(options).accepted_status == {200}
+
+
+def test_every_list_form_is_in_the_property() -> None:
+    forms = {option.list_form for option in get_backend("vllm").fields if option.kind is OptionKind.LIST}
+    assert forms == set(ListForm)
