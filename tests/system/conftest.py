@@ -1,0 +1,55 @@
+"""Stacks for the tests of the whole: one that many tests share, and fresh ones for those that break things."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.databases import make_database
+from tests.system.stack import Stack
+
+StackFactory = Callable[..., Stack]
+
+
+def start_stack(folder: Path, request: pytest.FixtureRequest, **settings: str) -> Stack:
+    """Start a stack on the database under test and end it, models included, when the test is over."""
+    url, drop = make_database(f"stack_{secrets.token_hex(4)}")
+    stack = Stack(folder, **({"database_url": url} if url else {}), **settings)
+
+    def end() -> None:
+        stack.down()
+        stack.api.close()
+        drop()
+
+    request.addfinalizer(end)
+    stack.up()
+    return stack
+
+
+@pytest.fixture(scope="session")
+def shared_corral(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """One Corral for all tests that leave it as they found it."""
+    return start_stack(tmp_path_factory.mktemp("corral"), request)
+
+
+@pytest.fixture
+def corral(shared_corral: Stack) -> Iterator[Stack]:
+    """The shared Corral; instances that the test leaves behind are removed."""
+    yield shared_corral
+    for instance in shared_corral.api.get("/api/v1/instances").json():
+        shared_corral.remove(instance["name"])
+
+
+@pytest.fixture
+def make_corral(request: pytest.FixtureRequest, tmp_path: Path) -> StackFactory:
+    """Return a function that starts a Corral of the test's own, with settings of its own."""
+
+    def make(**settings: str) -> Stack:
+        folder = tmp_path / secrets.token_hex(4)
+        folder.mkdir()
+        return start_stack(folder, request, **settings)
+
+    return make
