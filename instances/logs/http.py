@@ -1,0 +1,141 @@
+"""``GET /api/v1/instances/{name}/logs?follow=true``: the growing log as plain text or as an event stream.
+
+A raw ASGI application in front of Django, which would hold a thread for every follower. Parameters: ``lines`` (older
+lines first, default 100, 0: none, -1: all), ``stream`` (stdout, stderr), ``timestamps``, ``cursor`` (go on there), and
+``format=sse``, which ``Accept: text/event-stream`` asks for too. Events carry the cursor as their id, so a browser's
+EventSource goes on where it was cut off (``Last-Event-ID``). Without ``follow`` the same address is Django's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from django.db import DatabaseError
+
+from instances.errors import InstanceError
+from instances.logs.access import TRUE_WORDS, Credentials, LogQuery, open_log, read_query
+from instances.logs.database import run_query
+from instances.logs.errors import LogUnavailable, NotAuthenticated
+from instances.logs.follower import Follower
+from instances.logs.frames import JsonWriter, PlainWriter
+from instances.logs.session import follow_log
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+KEEP_ALIVE_S = 15.0
+
+_PATH = re.compile(r"/api/v1/instances/([^/]+)/logs/?")
+
+
+def handles(scope: Scope) -> bool:
+    """Whether the request is for `app`."""
+    return (
+        scope["type"] == "http"
+        and scope["method"] == "GET"
+        and _PATH.fullmatch(scope["path"]) is not None
+        and read_query(scope).get("follow", "").lower() in TRUE_WORDS
+    )
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Stream the log until the client leaves, its permission ends or the instance is deleted."""
+    match = _PATH.fullmatch(scope["path"])
+    if match is None:
+        raise ValueError("handles() says which requests are for this application")
+    name, values, credentials = match[1], read_query(scope), Credentials.from_scope(scope)
+    headers = {key.lower(): value.decode("latin-1") for key, value in scope["headers"]}
+    if last_event := headers.get(b"last-event-id", ""):
+        values["cursor"] = last_event
+    try:
+        query = LogQuery.parse(values)
+        access = await run_query(open_log, credentials, name, query)
+    except InstanceError as error:
+        await _send_error(send, error)
+        return
+    except DatabaseError as error:
+        unavailable = LogUnavailable(f"Failed to get logs: the database does not answer: {error}")
+        await _send_error(send, unavailable, status=503)
+        return
+    as_events = values.get("format") == "sse" or "text/event-stream" in headers.get(b"accept", "")
+
+    async def deliver(follower: Follower) -> None:
+        if as_events:
+            await _send_events(follower, JsonWriter(query.stream), send)
+        else:
+            await _send_text(follower, PlainWriter(name, query.stream, timestamps=query.timestamps), send)
+
+    await _start_response(send, "text/event-stream" if as_events else "text/plain; charset=utf-8")
+    following = asyncio.create_task(follow_log(access, credentials, deliver))
+    leaving = asyncio.create_task(_wait_for_disconnect(receive))
+    try:
+        await asyncio.wait({following, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if following.done():
+            following.result()
+            await send({"type": "http.response.body", "body": b""})
+    except OSError:
+        return  # the client left while something was being sent
+    finally:
+        following.cancel()
+        leaving.cancel()
+        await asyncio.gather(following, leaving, return_exceptions=True)
+
+
+async def _send_text(follower: Follower, writer: PlainWriter, send: Send) -> None:
+    while item := await follower.next():
+        if text := writer.write(item):
+            await _send_body(send, text)
+
+
+async def _send_events(follower: Follower, writer: JsonWriter, send: Send) -> None:
+    while True:
+        upcoming = asyncio.ensure_future(follower.next())
+        try:
+            while not (await asyncio.wait({upcoming}, timeout=KEEP_ALIVE_S))[0]:
+                await _send_body(send, ": keep-alive\n\n")
+            item = upcoming.result()
+        finally:
+            upcoming.cancel()
+        if item is None:
+            return
+        await _send_body(send, f"id: {item.cursor}\ndata: {writer.write(item)}\n\n")
+
+
+async def _start_response(send: Send, content_type: str) -> None:
+    headers = [
+        (b"content-type", content_type.encode()),
+        (b"cache-control", b"no-cache, no-transform"),
+        (b"x-accel-buffering", b"no"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": True})
+
+
+async def _send_body(send: Send, text: str) -> None:
+    await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+
+
+async def _send_error(send: Send, error: InstanceError, *, status: int | None = None) -> None:
+    # llamactl's two forms: key checks answer with an object, everything else with a code and a sentence.
+    body: dict[str, Any] = {"error": error.code, "details": str(error)}
+    if isinstance(error, NotAuthenticated):
+        body = {"error": {"message": str(error), "type": error.code}}
+    headers = [(b"content-type", b"application/json")]
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status or error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+
+
+async def _wait_for_disconnect(receive: Receive) -> None:
+    with contextlib.suppress(OSError):
+        while (await receive())["type"] != "http.disconnect":
+            pass
