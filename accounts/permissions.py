@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from django.conf import settings
 from rest_framework import exceptions, permissions
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from accounts.domain.actors import ANONYMOUS, Actor, actor_for
 from accounts.models import ApiKey, User
+
+if TYPE_CHECKING:  # the settings name these classes, so importing the views here would be circular
+    from rest_framework.views import APIView
 
 
 class CanManage(permissions.BasePermission):
@@ -34,3 +38,14 @@ def actor_of(request: Request) -> Actor:
     if isinstance(request.user, User):
         return actor_for(request.user, request.auth if isinstance(request.auth, ApiKey) else None)
     return ANONYMOUS
+
+
+class CanOperate(CanManage):
+    """Lets in operators and administrators: what tells about the host, or runs a program on it, is not for members."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        """Raise as CanManage does, and PermissionDenied for members."""
+        super().has_permission(request, view)
+        if not actor_of(request).is_operator:
+            raise exceptions.PermissionDenied("Only operators and administrators may do this.")
+        return True

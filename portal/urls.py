@@ -1,3 +1,34 @@
+"""All routes Django serves. The gateway answers inference routes before Django sees them."""
+
+from __future__ import annotations
+
 from django.contrib import admin
-from django.urls import path
-urlpatterns = [path("admin/", admin.site.urls)]
+from django.urls import URLPattern, URLResolver, include, path, re_path
+
+from instances.api.urls import both
+from portal import views
+
+handler404 = "portal.views.show_not_found"
+handler500 = "portal.views.show_server_error"
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("admin/", admin.site.urls),
+    # Management API
+    *(pattern for route, view, name in (
+        ("api/v1/version", views.VersionView, "api-version"),
+        ("api/v1/config", views.ConfigView, "api-config"),
+    ) for pattern in both(route, view, name)),  # fmt: skip
+    path("api/v1/", include("instances.api.urls")),
+    re_path(r"^api(/|$)", views.UnknownView.as_view()),
+    # The API's documentation
+    path("openapi.json", views.SchemaView.as_view(), name="openapi"),
+    path("swagger/doc.json", views.SchemaView.as_view(), name="swagger-document"),
+    *both("swagger", views.SwaggerView, "swagger"),
+    # Health, for process managers and load balancers
+    path("health", views.show_health, name="health"),
+    path("wol-health", views.answer_ok, name="alive"),
+    path("readyz", views.show_readiness, name="readiness"),
+    # Pages
+    path("", include("accounts.urls")),
+    path("", include("instances.urls")),
+]

@@ -1,0 +1,109 @@
+"""From exceptions to the bodies of the management API: ``{"error": "code", "details": "text"}``, perhaps ``fields``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
+from django.db import OperationalError
+from django.http import Http404, HttpResponse, HttpResponseBase
+from rest_framework import exceptions
+
+from accounts.errors import AccountError
+from instances.errors import InstanceError
+
+logger = logging.getLogger(__name__)
+
+PREFIXES = {
+    "invalid_request": "Invalid request body: ",
+    "create_failed": "Failed to create instance: ",
+    "update_failed": "Failed to update instance: ",
+    "delete_failed": "Failed to delete instance: ",
+    "start_failed": "Failed to start instance: ",
+    "stop_failed": "Failed to stop instance: ",
+    "restart_failed": "Failed to restart instance: ",
+    "logs_failed": "Failed to get logs: ",
+}
+"""What llamactl puts before the reason, by its ``error`` code."""
+
+
+class InvalidBody(InstanceError):
+    """The body is not JSON, or not the JSON that is needed."""
+
+
+class BodyTooLarge(InstanceError):
+    """The body is larger than the server takes."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class InvalidParameter(InstanceError):
+    """A query parameter has a value that can't be used."""
+
+    code = "invalid_parameter"
+
+
+def error_response(
+    code: str, details: str, *, status: int, fields: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+) -> HttpResponse:
+    """Return an error in llamactl's form, with a newline at its end."""
+    body: dict[str, Any] = {"error": code, "details": details}
+    if fields:
+        body["fields"] = dict(fields)
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":")) + "\n"
+    return HttpResponse(
+        text.encode(errors="replace"), content_type="application/json", status=status, headers=dict(headers or {})
+    )
+
+
+def authentication_response(message: str) -> HttpResponse:
+    """Return the 401 of a key check byte for byte as llamactl sends it: other keys, blanks, no newline."""
+    body = json.dumps({"error": {"message": message, "type": "authentication_error"}})
+    return HttpResponse(
+        body, content_type="application/json", status=401, headers={"WWW-Authenticate": 'Bearer realm="Corral"'}
+    )
+
+
+def instance_error_response(error: InstanceError) -> HttpResponse:
+    """Return what a domain error means to an API client."""
+    details = str(error)
+    prefix = PREFIXES.get(error.code, "")
+    if not details.startswith(prefix):
+        details = prefix + details
+    headers = {"Retry-After": "5"} if error.status == 503 else {}
+    return error_response(error.code, details, status=error.status, fields=error.fields, headers=headers)
+
+
+def handle_exception(error: Exception, context: Mapping[str, Any]) -> HttpResponseBase | None:
+    """Answer what a management view raised; None for what nobody expected, which becomes a logged 500."""
+    if isinstance(error, InstanceError):
+        return instance_error_response(error)
+    if isinstance(error, AccountError):
+        return error_response(error.code, str(error), status=error.status)
+    if isinstance(error, exceptions.NotAuthenticated):
+        return authentication_response("Missing API key")
+    if isinstance(error, exceptions.AuthenticationFailed):
+        return authentication_response("Invalid API key")
+    if isinstance(error, exceptions.PermissionDenied | DjangoPermissionDenied):
+        return error_response("permission_denied", str(error) or "This is not allowed.", status=403)
+    if isinstance(error, exceptions.NotFound | Http404):
+        path = context["request"].path
+        return error_response("not_found", f"There is nothing at {path}", status=404)
+    if isinstance(error, exceptions.MethodNotAllowed):
+        allowed = ", ".join(context["view"].allowed_methods)
+        details = f"The method {context['request'].method} is not allowed here, only {allowed}."
+        return error_response("method_not_allowed", details, status=405, headers={"Allow": allowed})
+    if isinstance(error, RequestDataTooBig):
+        return instance_error_response(BodyTooLarge("The body is too large."))
+    if isinstance(error, exceptions.APIException):
+        return error_response("invalid_request", str(error.detail), status=error.status_code)
+    if isinstance(error, OperationalError):
+        logger.exception("the database did not answer")
+        details = "The database does not answer at the moment. Try again."
+        return error_response("database_unavailable", details, status=503, headers={"Retry-After": "2"})
+    return None

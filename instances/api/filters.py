@@ -1,0 +1,80 @@
+"""Filters and paging of the instance list: additions that leave llamactl's plain list as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.db.models import Q, QuerySet
+from rest_framework.request import Request
+
+from instances.api.base import read_number
+from instances.api.errors import InvalidParameter
+from instances.backends.registry import BACKENDS
+from instances.enums import LLAMACTL_STATUS, State
+from instances.models import Instance
+
+PAGE = 1000
+FAR = 10**9
+
+
+def filter_instances(instances: QuerySet[Instance], request: Request) -> QuerySet[Instance]:
+    """Apply ``status``, ``state``, ``backend``, ``node``, ``owner`` and ``group``; each takes several with commas.
+
+    Raises InvalidParameter for a state or engine that doesn't exist, which is a typing error; a node, owner or group
+    that doesn't exist is an empty list.
+    """
+    if words := read_words(request, "status"):
+        require_known("status", words, LLAMACTL_STATUS.values())
+        instances = instances.filter(state__in=[state for state, word in LLAMACTL_STATUS.items() if word in words])
+    if words := read_words(request, "state"):
+        require_known("state", words, State.values)
+        instances = instances.filter(state__in=words)
+    if words := read_words(request, "backend"):
+        types = {name: backend.type for backend in BACKENDS.values() for name in (backend.type, backend.config_key)}
+        require_known("backend", words, types)
+        instances = instances.filter(backend_type__in=[types[word] for word in words])
+    for name, column in (("node", "node__name__in"), ("owner", "owner__username__in"), ("group", "group__in")):
+        if words := read_words(request, name):
+            instances = instances.filter(Q(**{column: words}))
+    return instances
+
+
+def read_words(request: Request, name: str) -> list[str]:
+    """Return the comma-separated words of a parameter. A NUL, which PostgreSQL can't take, matches nothing anyway."""
+    words = (word.strip() for text in request.query_params.getlist(name) for word in text.split(","))
+    return [word.replace("\0", "\N{REPLACEMENT CHARACTER}") for word in words if word]
+
+
+def require_known(name: str, words: Iterable[str], known: Iterable[str]) -> None:
+    """Raise InvalidParameter naming the choices unless every word is one of them."""
+    choices = sorted(set(known))
+    if wrong := [word for word in words if word not in choices]:
+        raise InvalidParameter(f"Invalid {name} parameter: {wrong[0][:50]!r} is not one of {', '.join(choices)}.")
+
+
+def page_instances(instances: QuerySet[Instance], request: Request) -> tuple[QuerySet[Instance], dict[str, str]]:
+    """Return the page asked for with ``limit`` and ``offset``, and the headers X-Total-Count and Link (RFC 8288).
+
+    Without either the whole list is returned, without headers.
+    """
+    limit = read_number(request, "limit", largest=PAGE)
+    offset = read_number(request, "offset", largest=FAR)
+    if limit is None and offset is None:
+        return instances, {}
+    limit, offset = max(limit if limit is not None else PAGE, 1), offset or 0
+    total = instances.count()
+    places = {"first": 0, "last": (max(total, 1) - 1) // limit * limit}
+    if offset > 0:
+        places["prev"] = max(0, offset - limit)
+    if offset + limit < total:
+        places["next"] = offset + limit
+    links = [f'<{page_url(request, limit, start)}>; rel="{name}"' for name, start in places.items()]
+    return instances[offset : offset + limit], {"X-Total-Count": str(total), "Link": ", ".join(links)}
+
+
+def page_url(request: Request, limit: int, offset: int) -> str:
+    """Return this request's address for another page; an API key in the query is not repeated."""
+    query = request.query_params.copy()
+    query.pop("api_key", None)
+    query["limit"], query["offset"] = str(limit), str(offset)
+    return f"{request.path}?{query.urlencode()}"

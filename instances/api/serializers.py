@@ -1,0 +1,132 @@
+"""The shapes of bodies and answers, for the OpenAPI document. Validation is the domain's (``domain/options.py``)."""
+
+from __future__ import annotations
+
+from rest_framework import serializers
+
+from instances.backends.registry import BACKENDS
+from instances.enums import LLAMACTL_STATUS, State
+
+
+class ErrorSerializer(serializers.Serializer):
+    """Every error but a 401."""
+
+    error = serializers.CharField(help_text="A stable word, such as `invalid_instance`.")
+    details = serializers.CharField(help_text="A sentence for people.")
+    fields_ = serializers.DictField(
+        child=serializers.CharField(), required=False, help_text="What is wrong with which option."
+    )
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        """Rename ``fields_``: a serializer's own ``fields`` can't be declared under its name."""
+        found = super().get_fields()
+        found["fields"] = found.pop("fields_")
+        return found
+
+
+class AuthenticationErrorDetailSerializer(serializers.Serializer):
+    """Inside of a 401."""
+
+    message = serializers.CharField()
+    type = serializers.CharField(default="authentication_error")
+
+
+class AuthenticationErrorSerializer(serializers.Serializer):
+    """A 401, in the form of the key checks."""
+
+    error = AuthenticationErrorDetailSerializer()
+
+
+class OptionsSerializer(serializers.Serializer):
+    """An instance's options. What is absent gets the default of the settings."""
+
+    nodes = serializers.ListField(
+        child=serializers.CharField(), required=False, help_text="The node it runs on; fixed at creation."
+    )
+    backend_type = serializers.ChoiceField(choices=sorted(BACKENDS))
+    backend_options = serializers.DictField(
+        required=False, help_text="The engine's own options; names and aliases as the engine's flags. `port` too."
+    )
+    auto_restart = serializers.BooleanField(required=False)
+    max_restarts = serializers.IntegerField(required=False, min_value=0, help_text="In a row; 0: never.")
+    restart_delay = serializers.IntegerField(required=False, min_value=0, help_text="Seconds.")
+    on_demand_start = serializers.BooleanField(required=False, help_text="A request starts it.")
+    idle_timeout = serializers.IntegerField(required=False, min_value=0, help_text="Minutes; 0: never idles out.")
+    environment = serializers.DictField(
+        child=serializers.CharField(allow_blank=True), required=False, help_text="Administrators only."
+    )
+    preset_ini = serializers.CharField(required=False, help_text="llama.cpp: model presets for router mode.")
+    docker_enabled = serializers.BooleanField(required=False, help_text="Absent: the engine's setting.")
+    command_override = serializers.CharField(
+        required=False, help_text="Path of another executable. Administrators only."
+    )
+    group = serializers.CharField(required=False, max_length=50)
+    pinned = serializers.BooleanField(required=False, help_text="Never stopped to make room.")
+    disabled = serializers.BooleanField(required=False, help_text="Can't be started.")
+
+
+class OptionsPatchSerializer(OptionsSerializer):
+    """Options to change; null removes one (JSON Merge Patch, RFC 7396)."""
+
+    backend_type = serializers.ChoiceField(choices=sorted(BACKENDS), required=False)
+
+
+class InstanceSerializer(serializers.Serializer):
+    """An instance: llamactl's fields, then Corral's."""
+
+    id = serializers.IntegerField()
+    name = serializers.CharField()
+    status = serializers.ChoiceField(
+        choices=sorted(set(LLAMACTL_STATUS.values())), help_text="An integer with `status_format=integer`."
+    )
+    created = serializers.IntegerField(help_text="Unix seconds.")
+    options = OptionsSerializer()
+    state = serializers.ChoiceField(choices=State.values)
+    status_code = serializers.IntegerField(
+        help_text="0 stopped, 1 running, 2 failed, 3 restarting, 4 shutting_down."
+    )
+    reason = serializers.CharField(help_text="Why it failed, waits or was refused.")
+    restart_count = serializers.IntegerField()
+    port = serializers.IntegerField()
+    pid = serializers.IntegerField(allow_null=True)
+    ready = serializers.BooleanField(help_text="The engine answers.")
+    owner = serializers.CharField(allow_null=True)
+    node = serializers.CharField()
+    group = serializers.CharField()
+    queued = serializers.BooleanField(help_text="Wanted, but waiting for room.")
+    last_used_at = serializers.IntegerField(allow_null=True, help_text="Unix seconds.")
+
+
+class WrittenInstanceSerializer(InstanceSerializer):
+    """An instance as a write answers it."""
+
+    warnings = serializers.ListField(
+        child=serializers.CharField(), help_text="What was corrected, ignored or did not work."
+    )
+
+
+class EventSerializer(serializers.Serializer):
+    """Something that happened to an instance."""
+
+    id = serializers.IntegerField()
+    kind = serializers.CharField()
+    from_state = serializers.CharField()
+    to_state = serializers.CharField()
+    actor = serializers.CharField()
+    reason = serializers.CharField()
+    run = serializers.IntegerField(allow_null=True)
+    created = serializers.IntegerField(help_text="Unix seconds.")
+
+
+class CommandSerializer(serializers.Serializer):
+    """A command line to read."""
+
+    command = serializers.CharField()
+
+
+class ParsedCommandSerializer(serializers.Serializer):
+    """Options for an instance; also under the engine's older key, such as `llama_server_options`."""
+
+    backend_type = serializers.ChoiceField(choices=sorted(BACKENDS))
+    backend_options = serializers.DictField(required=False)
+    environment = serializers.DictField(child=serializers.CharField(), required=False)

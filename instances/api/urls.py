@@ -1,0 +1,61 @@
+"""Routes of the management API below ``/api/v1/``. Every one works with and without a slash at its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.urls import URLPattern, path
+from rest_framework.views import APIView
+
+from instances.api import schema as schema  # registers what the OpenAPI document says about keys
+from instances.api.views.actions import EventListView, LogView, RestartView, StartView, StopView
+from instances.api.views.backends import DescriptionView, ParseCommandView
+from instances.api.views.instances import InstanceListView, InstanceView
+from instances.backends.registry import BACKENDS
+from instances.domain.backend_info import Topic
+
+TOPICS: dict[str, tuple[Topic, ...]] = {
+    "llama-cpp": ("help", "version", "devices"),
+    "vllm": ("help", "version"),
+    "mlx": ("help", "version"),
+}
+
+
+def both(route: str, view: type[APIView], name: str, **options: Any) -> list[URLPattern]:
+    """Return the route without and with a slash at its end; a redirect would lose the body of a POST.
+
+    Only the first is in the OpenAPI document.
+    """
+    return [
+        path(route, view.as_view(**options), name=name),
+        path(f"{route}/", view.as_view(**options, schema=None)),
+    ]
+
+
+def engine_routes() -> list[URLPattern]:
+    """Return the routes of the engines that have a program of their own, and llamactl's older ones of llama.cpp."""
+    routes: list[URLPattern] = []
+    for backend in BACKENDS.values():
+        for topic in TOPICS.get(backend.config_key, ()):
+            options = {"backend_type": backend.type, "topic": topic}
+            name = f"{backend.config_key}-{topic}"
+            routes += both(f"backends/{backend.config_key}/{topic}", DescriptionView, name, **options)
+            if backend.config_key == "llama-cpp":
+                routes += both(f"server/{topic}", DescriptionView, f"server-{topic}", **options)
+        if backend.config_key in TOPICS:
+            route = f"backends/{backend.config_key}/parse-command"
+            name = f"{backend.config_key}-parse-command"
+            routes += both(route, ParseCommandView, name, backend_type=backend.type)
+    return routes
+
+
+urlpatterns = [
+    *engine_routes(),
+    *both("instances", InstanceListView, "api-instance-list"),
+    *both("instances/<str:name>", InstanceView, "api-instance"),
+    *both("instances/<str:name>/start", StartView, "api-instance-start"),
+    *both("instances/<str:name>/stop", StopView, "api-instance-stop"),
+    *both("instances/<str:name>/restart", RestartView, "api-instance-restart"),
+    *both("instances/<str:name>/logs", LogView, "api-instance-logs"),
+    *both("instances/<str:name>/events", EventListView, "api-instance-events"),
+]

@@ -1,0 +1,1 @@
+"""The management API's views on instances and engines; each calls one domain function."""

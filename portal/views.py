@@ -1,0 +1,142 @@
+"""Views about the installation itself: version, configuration, health, the API's documentation, and "not found"."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from django.db import DatabaseError, connection
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.views import defaults
+from django.views.decorators.http import require_safe
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from drf_spectacular.views import SpectacularAPIView, SpectacularJSONAPIView, SpectacularSwaggerSplitView
+from redis.exceptions import RedisError
+from rest_framework import exceptions
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.permissions import CanOperate
+from instances.api.base import ManagementView
+from instances.api.errors import error_response
+from instances.api.schema import errors, text
+from instances.enums import ACTIVE, State
+from instances.models import Instance, Run
+from instances.redis import redis_client
+from portal.configuration import build_information, describe_configuration
+
+
+class VersionView(ManagementView):
+    """``/api/v1/version``."""
+
+    @extend_schema(operation_id="get_version", tags=["system"], responses={**text("Three lines."), **errors()})
+    def get(self, request: Request) -> HttpResponse:
+        """Show version, commit and build time."""
+        build = build_information()
+        lines = f"Version: {build['version']}\nCommit: {build['commit_hash']}\nBuild Time: {build['build_time']}\n"
+        return HttpResponse(lines, content_type="text/plain; charset=utf-8")
+
+
+class ConfigView(ManagementView):
+    """``/api/v1/config``."""
+
+    permission_classes = (CanOperate,)
+
+    @extend_schema(operation_id="get_config", tags=["system"], responses={200: OpenApiTypes.OBJECT, **errors(403)})
+    def get(self, request: Request) -> Response:
+        """Show the effective settings, secrets masked."""
+        return Response(describe_configuration())
+
+
+class UnknownView(ManagementView):
+    """Whatever else lies below ``/api/``: 401 without a key, else 404 in JSON, for every method."""
+
+    schema = None
+
+    def http_method_not_allowed(self, request: Request, *args: Any, **kwargs: Any) -> NoReturn:
+        """Answer 404, as no method is allowed at an address that doesn't exist."""
+        raise exceptions.NotFound
+
+
+class SchemaView(SpectacularJSONAPIView):
+    """The OpenAPI 3 document. Public, as the contract has it."""
+
+    permission_classes = (AllowAny,)
+    authentication_classes = ()
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Return the document."""
+        response: Response = SpectacularAPIView.get(self, request, *args, **kwargs)
+        return response
+
+
+class SwaggerView(SpectacularSwaggerSplitView):
+    """Swagger UI from our own static files; its script is a request of its own, as the CSP allows no inline ones."""
+
+    permission_classes = (AllowAny,)
+    authentication_classes = ()
+    url_name = "openapi"
+    template_name = "portal/swagger.html"
+
+
+@require_safe
+def show_health(request: HttpRequest) -> HttpResponse:
+    """Say that the portal answers and which engines have a process, in llama-swap's form; public.
+
+    ``?format=text``, or a client that wants plain text only, gets ``OK``. 503 when the database does not answer.
+    """
+    try:
+        rows = list(Instance.objects.filter(state__in=ACTIVE).values_list("pk", "name", "state"))
+        pids = dict(Run.objects.filter(exited_at__isnull=True).values_list("instance_id", "child_pid"))
+    except DatabaseError:
+        return JsonResponse({"status": "error", "details": "The database does not answer."}, status=503)
+    accept = request.headers.get("Accept", "*/*")
+    if request.GET.get("format") == "text" or ("text/plain" in accept and "json" not in accept and "*/*" not in accept):
+        return answer_ok(request)
+    words = {State.READY: "running"}
+    models = {name: {"status": words.get(State(state), state), "pid": pids.get(pk)} for pk, name, state in sorted(rows)}
+    return JsonResponse({"status": "ok", "models": models})
+
+
+@require_safe
+def answer_ok(request: HttpRequest) -> HttpResponse:
+    """Say OK without looking at anything: this process is alive."""
+    return HttpResponse("OK", content_type="text/plain; charset=utf-8")
+
+
+@require_safe
+def show_readiness(request: HttpRequest) -> JsonResponse:
+    """Say whether the database and Redis answer: 200, or 503 with what is wrong. For load balancers; public."""
+    faults: dict[str, str] = {}
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError:
+        faults["database"] = "does not answer"
+    try:
+        with redis_client() as client:
+            client.ping()
+    except RedisError:
+        faults["redis"] = "does not answer"
+    return JsonResponse({"status": "error" if faults else "ok", **faults}, status=503 if faults else 200)
+
+
+def show_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Answer an unknown address: JSON below ``/api/``, a page elsewhere."""
+    if is_api(request):
+        return error_response("not_found", f"There is nothing at {request.path}", status=404)
+    return defaults.page_not_found(request, exception)
+
+
+def show_server_error(request: HttpRequest) -> HttpResponseBase:
+    """Answer a fault of ours: JSON below ``/api/``, a page elsewhere. The log has the traceback."""
+    if is_api(request):
+        return error_response("internal_error", "Something went wrong in Corral. Its log says more.", status=500)
+    return defaults.server_error(request)
+
+
+def is_api(request: HttpRequest) -> bool:
+    """Whether the client expects JSON."""
+    return request.path.startswith("/api/")
