@@ -1,0 +1,224 @@
+"""The gateway's ASGI application, and how it is put together.
+
+    application = build_gateway(
+        config,
+        next_app=channels_and_django,
+        redis_url=redis_url,
+        load_snapshot=gateway.loader.load_snapshot,
+        find_principal=gateway.loader.find_principal,
+        channel_layer=channels.layers.get_channel_layer(),
+        session_principal=find_session_principal,
+    )
+
+Nothing here imports Django: what reads the database is handed in and runs in worker threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from redis.asyncio import Redis
+
+from gateway.activity import Activity
+from gateway.asgi import ASGIApp, Receive, Scope, Send
+from gateway.authenticate import Authenticator, SessionLookUp
+from gateway.config import GatewayConfig
+from gateway.cors import CorsPolicy
+from gateway.demand import Demand
+from gateway.errors import (
+    ANTHROPIC,
+    MANAGEMENT,
+    OPENAI,
+    ClientGone,
+    GatewayError,
+    send_error,
+)
+from gateway.exchange import Exchange
+from gateway.forward import Forwarder
+from gateway.inference import InferenceRoutes
+from gateway.instance_proxy import InstanceProxyRoutes, is_proxy_path
+from gateway.keys import KeyCache
+from gateway.pool import ConnectionPool
+from gateway.report import Reporter, name_process
+from gateway.routes import RouteTable
+from gateway.runtime import EventLayer, Runtime
+from gateway.structs import Principal, Snapshot
+
+logger = logging.getLogger(__name__)
+
+_DATABASE_THREADS = 4
+
+
+def handles(path: str) -> bool:
+    """Whether the gateway answers requests for this path; all others belong to the next application."""
+    return path.startswith("/v1/") or path == "/v1" or is_proxy_path(path)
+
+
+def discard(exchange: Exchange) -> None:
+    """Accounting for those who want none."""
+
+
+class GatewayApp:
+    """Answers what it handles, runs its background work for as long as the server runs, passes everything else on.
+
+    A server without lifespan events starts the background work with the first request. `finish` is called with every
+    exchange when it is over, whatever came of it; it must be quick and must not raise.
+    """
+
+    def __init__(
+        self,
+        *,
+        next_app: ASGIApp,
+        runtime: Runtime,
+        cors: CorsPolicy,
+        inference: InferenceRoutes,
+        instance_proxy: InstanceProxyRoutes,
+        close: Callable[[], None],
+        finish: Callable[[Exchange], None] = discard,
+    ) -> None:
+        self._next_app = next_app
+        self._runtime = runtime
+        self._cors = cors
+        self._inference = inference
+        self._instance_proxy = instance_proxy
+        self._close = close
+        self._finish = finish
+        self._is_started = False
+        self._starting = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI entry."""
+        kind = scope["type"]
+        if kind == "http" and handles(scope["path"]):
+            if not self._is_started:
+                await self.start()
+            await self._serve(Exchange(scope, receive, send))
+        elif kind == "lifespan":
+            await self._live(receive, send)
+        else:
+            await self._next_app(scope, receive, send)
+
+    async def start(self) -> None:
+        """Start the background work, unless it runs already."""
+        async with self._starting:
+            if not self._is_started:
+                await self._runtime.start()
+                self._is_started = True
+
+    async def stop(self) -> None:
+        """End the background work and close idle connections."""
+        await self._runtime.stop()
+        self._close()
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self.start()
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _serve(self, exchange: Exchange) -> None:
+        exchange.extra_headers = self._cors.answer_headers(exchange.headers)
+        is_inference = exchange.path.startswith("/v1")
+        try:
+            if exchange.method == "OPTIONS" and await self._cors.answer_preflight(exchange):
+                return
+            if is_inference:
+                await self._inference.serve(exchange)
+            else:
+                await self._instance_proxy.serve(exchange)
+        except GatewayError as error:
+            exchange.outcome = "refused"
+            exchange.status = error.status
+            await send_error(exchange.send, error, _choose_form(exchange.path), exchange.extra_headers)
+        except ClientGone:
+            exchange.outcome = "client_gone"
+        finally:
+            self._finish(exchange)
+
+
+def _choose_form(path: str) -> str:
+    if not path.startswith("/v1"):
+        return MANAGEMENT
+    return ANTHROPIC if path.startswith("/v1/messages") else OPENAI
+
+
+def build_gateway(
+    config: GatewayConfig,
+    next_app: ASGIApp,
+    redis_url: str,
+    *,
+    load_snapshot: Callable[[], Snapshot],
+    find_principal: Callable[[str], Principal | None],
+    channel_layer: EventLayer | None = None,
+    session_principal: SessionLookUp | None = None,
+    finish: Callable[[Exchange], None] = discard,
+) -> GatewayApp:
+    """Put a gateway together.
+
+    `load_snapshot` reads every instance, `find_principal` finds a key by its SHA-256 in hex; both run in worker threads.
+    `channel_layer` brings the events (group `events`), `session_principal` finds who is signed in on a page. Opens no
+    connection and starts nothing; that happens with the first lifespan event or request.
+    """
+    threads = ThreadPoolExecutor(_DATABASE_THREADS, thread_name_prefix="gateway-database")
+
+    async def load_in_thread() -> Snapshot:
+        return await asyncio.get_running_loop().run_in_executor(threads, load_snapshot)
+
+    async def find_in_thread(digest: str) -> Principal | None:
+        return await asyncio.get_running_loop().run_in_executor(threads, find_principal, digest)
+
+    routes = RouteTable()
+    keys = KeyCache(find_in_thread, max_age_s=config.principal_max_age_s, max_entries=config.principal_cache_size)
+    pool = ConnectionPool(
+        connect_timeout_s=config.connect_timeout_s,
+        idle_timeout_s=config.upstream_idle_timeout_s,
+        max_idle=config.max_idle_connections,
+    )
+    reporter = Reporter(Redis.from_url(redis_url), name_process(), routes)
+    activity = Activity(routes, on_drain=reporter.publish_now)
+    demand = Demand(
+        routes,
+        queue_limit=config.queue_limit,
+        timeout_s=config.on_demand_start_timeout_s,
+        on_change=reporter.publish_now,
+    )
+    routes.add_listener(reporter.publish_now)
+    routes.add_listener(lambda: pool.retain(_list_endpoints(routes)))
+    runtime = Runtime(
+        routes=routes,
+        keys=keys,
+        load_snapshot=load_in_thread,
+        events=channel_layer,
+        report=lambda: reporter.run(activity, demand),
+        is_broker_up=reporter.ping,
+        refresh_interval_s=config.refresh_interval_s,
+    )
+    reporter.on_recovery = runtime.catch_up
+    authenticator = Authenticator(config, keys, session_principal)
+    forwarder = Forwarder(pool, activity)
+
+    def close() -> None:
+        pool.close()
+        threads.shutdown(wait=False)
+
+    return GatewayApp(
+        next_app=next_app,
+        runtime=runtime,
+        cors=CorsPolicy(config.allowed_origins),
+        inference=InferenceRoutes(authenticator, routes, demand, forwarder, max_body_bytes=config.max_body_bytes),
+        instance_proxy=InstanceProxyRoutes(authenticator, routes, forwarder),
+        close=close,
+        finish=finish,
+    )
+
+
+def _list_endpoints(routes: RouteTable) -> set[tuple[str, int]]:
+    return {(route.host, route.port) for route in routes.by_id.values() if route.is_routable}

@@ -1,0 +1,35 @@
+"""What the gateway needs to know from the settings, as plain values."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits, times and switches of the gateway. Times are seconds, sizes bytes. Built once at start; never changes."""
+
+    require_inference_auth: bool = True
+    """False lets anybody use every instance through `/v1`."""
+    require_management_auth: bool = True
+    """False lets anybody use `/api/v1/instances/{name}/proxy`."""
+    allowed_origins: tuple[str, ...] = ("*",)
+    """Origins that browsers may call from; `*` stands for all, an empty tuple for none."""
+    max_body_bytes: int = 64 * 1024 * 1024
+    """Largest request body that is held in memory to find its model; larger ones are refused with 413."""
+    queue_limit: int = 100
+    """Requests that may wait for one instance in this process; the next one is refused with 429."""
+    on_demand_start_timeout_s: float = 120.0
+    """How long a request waits for its instance before it is refused with 503."""
+    connect_timeout_s: float = 5.0
+    """How long dialling an instance may take."""
+    upstream_idle_timeout_s: float = 4.0
+    """Idle connections are closed after this; below the 5 s after which llama-server and uvicorn (vLLM) close theirs,
+    so that a request rarely meets a connection that is just being closed."""
+    max_idle_connections: int = 256
+    """Idle connections kept for one instance."""
+    principal_max_age_s: float = 5.0
+    """A cached key is looked up again after this even if no event said that it changed (events may be lost)."""
+    principal_cache_size: int = 100_000
+    """Keys remembered by one process; the oldest is forgotten first."""
+    refresh_interval_s: float = 2.0
+    """How often the routes are read again even if no event said that they changed."""

@@ -1,0 +1,41 @@
+"""Which web pages of other origins may call the gateway (Fetch standard, "CORS protocol")."""
+
+from __future__ import annotations
+
+from gateway.asgi import Headers, find_header
+from gateway.exchange import Exchange
+
+_MAX_AGE_S = 300
+
+
+class CorsPolicy:
+    """Answers for a fixed set of origins; `*` in it stands for all. Credentials (cookies) are never allowed."""
+
+    def __init__(self, allowed_origins: tuple[str, ...]) -> None:
+        self._allows_all = "*" in allowed_origins
+        self._allowed = frozenset(origin.encode() for origin in allowed_origins)
+
+    def answer_headers(self, headers: Headers) -> Headers:
+        """What every answer to a request with these headers carries."""
+        if self._allows_all:
+            return [(b"access-control-allow-origin", b"*")]
+        origin = find_header(headers, b"origin")
+        vary = (b"vary", b"Origin")
+        return [(b"access-control-allow-origin", origin), vary] if origin in self._allowed and origin else [vary]
+
+    async def answer_preflight(self, exchange: Exchange) -> bool:
+        """Answer the request if it is a preflight, with 200 and what it asked for. Returns whether it was one."""
+        wanted_method = find_header(exchange.headers, b"access-control-request-method")
+        if exchange.method != "OPTIONS" or wanted_method is None:
+            return False
+        headers: Headers = [(b"content-length", b"0"), *exchange.extra_headers]
+        if any(name == b"access-control-allow-origin" for name, _ in headers):
+            headers.append((b"access-control-allow-methods", wanted_method))
+            headers.append((b"access-control-max-age", b"%d" % _MAX_AGE_S))
+            wanted_headers = find_header(exchange.headers, b"access-control-request-headers")
+            if wanted_headers:
+                headers.append((b"access-control-allow-headers", wanted_headers))
+        exchange.status = 200
+        await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
+        await exchange.send({"type": "http.response.body", "body": b""})
+        return True

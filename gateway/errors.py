@@ -1,0 +1,114 @@
+"""Refusals of the gateway, and the three forms in which clients expect them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.asgi import Headers, Send
+
+ErrorForm = str
+OPENAI: ErrorForm = "openai"
+"""`{"error": {"message", "type", "code", "param"}}`, the form of OpenAI's API reference."""
+ANTHROPIC: ErrorForm = "anthropic"
+"""`{"type": "error", "error": {"type", "message"}}`, the form of Anthropic's API reference."""
+MANAGEMENT: ErrorForm = "management"
+"""`{"error": code, "details": text}`, the form of the management API."""
+
+_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+
+class GatewayError(Exception):
+    """A request that is answered by the gateway itself.
+
+    `status` is the HTTP status, `code` the machine-readable word, `message` the sentence for people, `param` the name of
+    the offending field, `retry_after_s` the wait after which the same request may succeed, `allow` the methods that a 405
+    recommends.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: int | None = None,
+        allow: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+        self.allow = allow
+
+
+class KeyRejected(GatewayError):
+    """No key, or one that isn't valid; always answered in a nested error object, on management routes too."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(401, "invalid_api_key", message)
+
+
+class ClientGone(Exception):
+    """The client closed its connection; there's nobody left to answer."""
+
+
+def missing_key() -> KeyRejected:
+    """The refusal of a request without a key."""
+    return KeyRejected("Missing API key")
+
+
+def invalid_key() -> KeyRejected:
+    """The refusal of an unknown, expired or revoked key, and of an inference key on a management route."""
+    return KeyRejected("Invalid API key")
+
+
+def unknown_instance(name: str, *, param: str | None = None) -> GatewayError:
+    """The refusal of a name that no instance has."""
+    return GatewayError(404, "invalid_instance", f"instance with name {name} not found", param=param)
+
+
+def forbidden_instance() -> GatewayError:
+    """The refusal of an instance that the key may not use."""
+    return GatewayError(403, "permission_denied", "permission denied: key does not have access to this instance")
+
+
+def render_error(error: GatewayError, form: ErrorForm) -> bytes:
+    """The JSON body of `error` in one of the three forms."""
+    if form == MANAGEMENT and not isinstance(error, KeyRejected):
+        return msgspec.json.encode({"error": error.code, "details": error.message})
+    if form == ANTHROPIC:
+        fallback = "api_error" if error.status >= 500 else "invalid_request_error"
+        kind = _ANTHROPIC_TYPES.get(error.status, fallback)
+        return msgspec.json.encode({"type": "error", "error": {"type": kind, "message": error.message}})
+    fallback = "server_error" if error.status >= 500 else "invalid_request_error"
+    kind = _OPENAI_TYPES.get(error.status, fallback)
+    body = {"message": error.message, "type": kind, "code": error.code, "param": error.param}
+    return msgspec.json.encode({"error": body})
+
+
+async def send_error(send: Send, error: GatewayError, form: ErrorForm, headers: Headers) -> None:
+    """Answer with `error`; `headers` are added to its own."""
+    extra: Headers = []
+    if error.retry_after_s is not None:
+        extra.append((b"retry-after", b"%d" % error.retry_after_s))
+    if error.allow:
+        extra.append((b"allow", error.allow.encode()))
+    await send_json(send, error.status, render_error(error, form), extra + headers)
+
+
+async def send_json(send: Send, status: int, body: bytes, headers: Headers) -> None:
+    """Answer with a complete JSON body."""
+    own = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": own + headers})
+    await send({"type": "http.response.body", "body": body})

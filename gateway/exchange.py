@@ -1,0 +1,93 @@
+"""One request on its way through the gateway, from arrival to the last byte."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Literal
+
+from gateway.asgi import Headers, Receive, Scope, Send
+from gateway.structs import Principal, Route
+from gateway.upstream import UpstreamConnection
+
+Outcome = Literal["answered", "refused", "client_gone", "upstream_lost"]
+
+
+class Exchange:
+    """What is known about a request; filled in as it goes along, and handed to the accounting when it is over.
+
+    Times are `time.monotonic()` seconds, None while the moment hasn't come. `status` is 0 while nothing was answered.
+    """
+
+    __slots__ = (
+        "client_gone",
+        "connection",
+        "ended_s",
+        "extra_headers",
+        "first_byte_s",
+        "headers",
+        "is_answered",
+        "is_sent",
+        "method",
+        "model",
+        "outcome",
+        "path",
+        "principal",
+        "receive",
+        "received_s",
+        "route",
+        "scope",
+        "send",
+        "sent_bytes",
+        "status",
+        "watcher",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: Headers = scope["headers"]
+        self.extra_headers: Headers = []
+        """Headers that every answer to this request carries."""
+        self.principal: Principal | None = None
+        self.route: Route | None = None
+        self.model = ""
+        """The model as the client named it."""
+        self.status = 0
+        self.outcome: Outcome = "answered"
+        self.sent_bytes = 0
+        """Bytes of the answer's body handed to the web server."""
+        self.received_s = time.monotonic()
+        self.first_byte_s: float | None = None
+        self.ended_s: float | None = None
+
+        # Only while it is being forwarded
+        self.connection: UpstreamConnection | None = None
+        self.watcher: asyncio.Task[None] | None = None
+        self.is_sent = True
+        """False while a streamed request body is still on its way to the instance."""
+        self.is_answered = False
+        """Set before the end of the answer is sent: from then on the client may go."""
+        self.client_gone = False
+
+    @property
+    def query(self) -> bytes:
+        """The query string as it came."""
+        query: bytes = self.scope.get("query_string", b"")
+        return query
+
+    @property
+    def raw_path(self) -> bytes:
+        """The path as it came, percent-encoding included."""
+        raw: bytes | None = self.scope.get("raw_path")
+        return raw if raw is not None else self.path.encode()
+
+    def abandon(self) -> None:
+        """The client has gone: close the connection to the instance at once, so that it stops working for nobody."""
+        if not self.is_answered:
+            self.client_gone = True
+            if self.connection is not None:
+                self.connection.abort()

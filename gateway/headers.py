@@ -1,0 +1,106 @@
+"""Which headers cross the gateway, and in what form."""
+
+from __future__ import annotations
+
+from gateway.asgi import Headers
+from gateway.errors import GatewayError
+from gateway.structs import Route
+
+_HOP_BY_HOP = frozenset(
+    # RFC 9110 section 7.6.1
+    b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade proxy-authenticate".split()
+)
+_DROPPED_FROM_REQUEST = _HOP_BY_HOP | frozenset(
+    # The client's credentials are for Corral, not for the engine; length and address are written anew; the web server
+    # has answered `Expect` before the body was read.
+    b"authorization proxy-authorization x-api-key xi-api-key cookie host content-length expect x-forwarded-for".split()
+)
+_DROPPED_FROM_ANSWER = _HOP_BY_HOP | frozenset(
+    # An engine sets no cookies for the portal's address, and Corral decides which origins may call it.
+    b"set-cookie access-control-allow-origin access-control-allow-methods access-control-allow-headers "
+    b"access-control-allow-credentials access-control-expose-headers access-control-max-age".split()
+)
+_FRAMING = frozenset((b"content-length", b"content-type"))
+"""Headers of an answer that a `Connection` header can't take away."""
+_NOTHING: frozenset[bytes] = frozenset()
+_PLAIN_CONNECTION = (b"keep-alive", b"close", b"Keep-Alive", b"Close")
+NO_BUFFERING = (b"x-accel-buffering", b"no")
+"""Tells nginx to pass a stream on as it comes (ngx_http_proxy_module)."""
+
+
+def build_request_head(
+    method: str, target: bytes, route: Route, headers: Headers, client_host: str | None, framing: bytes
+) -> bytes:
+    """The head of the request for the instance, ending in an empty line.
+
+    `framing` is the header line (with its CRLF) that says how the body is delimited, or empty. Raises `GatewayError` 400
+    when a header carries a line break, as no header from an HTTP parser can.
+    """
+    pieces = [
+        method.encode(),
+        b" ",
+        target,
+        b" HTTP/1.1\r\nhost: ",
+        _write_host(route),
+        b"\r\n",
+    ]
+    line_count = 3
+    if framing:
+        pieces.append(framing)
+        line_count += 1
+    if route.upstream_key is not None:
+        pieces += (b"authorization: Bearer ", route.upstream_key.encode(), b"\r\n")
+        line_count += 1
+    nominated = _find_nominated(headers)
+    forwarded_for = b""
+    for name, value in headers:
+        if name in _DROPPED_FROM_REQUEST:
+            if name == b"x-forwarded-for":
+                forwarded_for += value + b", "
+        elif name not in nominated:
+            pieces += (name, b": ", value, b"\r\n")
+            line_count += 1
+    if client_host is not None:
+        pieces += (b"x-forwarded-for: ", forwarded_for, client_host.encode(), b"\r\n")
+        line_count += 1
+    pieces.append(b"\r\n")
+    head = b"".join(pieces)
+    if head.count(b"\n") != line_count or head.count(b"\r") != line_count:
+        raise GatewayError(400, "invalid_request", "A header or the path contains a line break")
+    return head
+
+
+def _write_host(route: Route) -> bytes:
+    host = f"[{route.host}]" if ":" in route.host else route.host
+    return f"{host}:{route.port}".encode()
+
+
+def filter_answer_headers(headers: Headers, *, drop_length: bool) -> Headers:
+    """The headers of an instance's answer that go on to the client, for a streamed answer with `NO_BUFFERING`.
+
+    Names must be in lower case. `drop_length` also drops the length, for answers that can't have a body.
+    """
+    nominated = _find_nominated(headers)
+    kept: Headers = []
+    is_event_stream = False
+    for header in headers:
+        name, value = header
+        if name in _DROPPED_FROM_ANSWER or name in nominated:
+            continue
+        if name == b"content-type":
+            is_event_stream = value.startswith(b"text/event-stream")
+        elif name == b"content-length" and drop_length:
+            continue
+        kept.append(header)
+    if is_event_stream and NO_BUFFERING not in kept:
+        kept.append(NO_BUFFERING)
+    return kept
+
+
+def _find_nominated(headers: Headers) -> frozenset[bytes]:
+    """Names that a `Connection` header declares to be for this hop only (RFC 9110 section 7.6.1)."""
+    for name, value in headers:
+        if name == b"connection" and value not in _PLAIN_CONNECTION:
+            tokens = b",".join(value for name, value in headers if name == b"connection").split(b",")
+            return frozenset(token.strip().lower() for token in tokens) - _FRAMING
+    return _NOTHING

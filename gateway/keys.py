@@ -1,0 +1,160 @@
+"""From a request's credential to a principal, with no query for a key that was seen a moment ago."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from gateway.asgi import Headers
+from gateway.errors import GatewayError
+from gateway.structs import Principal
+
+logger = logging.getLogger(__name__)
+
+LookUp = Callable[[str], Awaitable[Principal | None]]
+_OUTAGE_GRACE_S = 60.0
+_NEGATIVE_CACHE_SIZE = 10_000
+
+
+def read_credential(headers: Headers, query: bytes) -> bytes | None:
+    """The API key of a request: `Authorization: Bearer` (RFC 6750, the scheme in any case as RFC 9110 says), else
+    `X-API-Key`, else the query's `api_key`. None when there's none."""
+    api_key: bytes | None = None
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, token = value.partition(b" ")
+            token = token.strip()
+            if token and scheme.lower() == b"bearer":
+                return token
+        elif name == b"x-api-key" and value:
+            api_key = value
+    if api_key is not None:
+        return api_key.strip() or None
+    return _read_query_key(query) if b"api_key" in query else None
+
+
+def _read_query_key(query: bytes) -> bytes | None:
+    for field in query.split(b"&"):
+        name, _, value = field.partition(b"=")
+        if name == b"api_key" and value:
+            return unquote_to_bytes(value.replace(b"+", b" "))
+    return None
+
+
+def drop_query_key(query: bytes) -> bytes:
+    """`query` without its `api_key` fields; the rest stays byte for byte."""
+    if b"api_key" not in query:
+        return query
+    return b"&".join(field for field in query.split(b"&") if field.partition(b"=")[0] != b"api_key")
+
+
+def hash_key(credential: bytes) -> str:
+    """The SHA-256 of a key in hex, as it is stored. Keys carry 256 random bits, so no slow hash is needed."""
+    return hashlib.sha256(credential).hexdigest()
+
+
+class _Entry(msgspec.Struct):
+    principal: Principal | None
+    read_at: float
+
+
+class KeyCache:
+    """Principals by the hash of their key.
+
+    `look_up` finds a principal outside (a query); one look-up serves every request that waits for the same key. A valid
+    key in use is read again in the background from half of `max_age_s` on, so its requests never wait; after `max_age_s`
+    they do. While look-ups fail, what was known is used for a minute longer.
+    """
+
+    def __init__(self, look_up: LookUp, *, max_age_s: float, max_entries: int) -> None:
+        self._look_up = look_up
+        self._max_age_s = max_age_s
+        self._refresh_age_s = max_age_s / 2
+        self._max_entries = max_entries
+        self._known: dict[str, _Entry] = {}
+        self._unknown: dict[str, _Entry] = {}
+        self._pending: dict[str, asyncio.Task[Principal | None]] = {}
+        self._generation = 0
+
+    def clear(self) -> None:
+        """Forget everything: some key, user or permission changed. Look-ups under way are not remembered either."""
+        self._generation += 1
+        self._known.clear()
+        self._unknown.clear()
+        self._pending.clear()
+
+    async def find_principal(self, credential: bytes) -> Principal | None:
+        """The principal of the key, or None when it isn't valid (any more).
+
+        Raises `GatewayError` 503 when the key isn't known here and can't be looked up.
+        """
+        digest = hash_key(credential)
+        entry = self._known.get(digest)
+        if entry is not None:
+            age = time.monotonic() - entry.read_at
+            if age < self._max_age_s:
+                if age > self._refresh_age_s and digest not in self._pending:
+                    self._start_look_up(digest)
+                return _unless_expired(entry.principal)
+        elif (entry := self._unknown.get(digest)) is not None and time.monotonic() - entry.read_at < self._max_age_s:
+            return None
+        return _unless_expired(await self._wait_for_look_up(digest))
+
+    async def _wait_for_look_up(self, digest: str) -> Principal | None:
+        known = self._known.get(digest)
+        while True:
+            generation = self._generation
+            task = self._pending.get(digest) or self._start_look_up(digest)
+            try:
+                principal = await asyncio.shield(task)
+            except Exception as error:
+                if known is not None and time.monotonic() - known.read_at < self._max_age_s + _OUTAGE_GRACE_S:
+                    return known.principal
+                message = "The API key can't be checked at the moment; try again"
+                raise GatewayError(503, "keys_unavailable", message, retry_after_s=2) from error
+            if generation == self._generation:
+                return principal
+            # What was read may be older than the change that emptied the cache.
+            known = None
+
+    def _start_look_up(self, digest: str) -> asyncio.Task[Principal | None]:
+        task = asyncio.create_task(self._read(digest, self._generation))
+        self._pending[digest] = task
+        task.add_done_callback(_note_failure)
+        return task
+
+    async def _read(self, digest: str, generation: int) -> Principal | None:
+        read_at = time.monotonic()
+        try:
+            principal = await self._look_up(digest)
+        finally:
+            if generation == self._generation:
+                self._pending.pop(digest, None)
+        if generation == self._generation:
+            self._remember(digest, _Entry(principal, read_at))
+        return principal
+
+    def _remember(self, digest: str, entry: _Entry) -> None:
+        self._known.pop(digest, None)
+        self._unknown.pop(digest, None)
+        table, limit = (self._known, self._max_entries) if entry.principal else (self._unknown, _NEGATIVE_CACHE_SIZE)
+        while len(table) >= limit:
+            del table[next(iter(table))]
+        table[digest] = entry
+
+
+def _unless_expired(principal: Principal | None) -> Principal | None:
+    if principal is not None and principal.expires_at is not None and principal.expires_at <= time.time():
+        return None
+    return principal
+
+
+def _note_failure(task: asyncio.Task[Principal | None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.warning("An API key could not be looked up: %s", error)

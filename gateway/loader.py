@@ -1,0 +1,126 @@
+"""The gateway's only view of the database. Called in worker threads; everything it returns is plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from django.conf import settings
+from django.db import close_old_connections
+from django.db.models import FilteredRelation, Q
+
+from accounts.enums import PermissionMode
+from accounts.models import ApiKey
+from gateway.structs import Principal, PrincipalKind, Route, Snapshot
+from instances.backends.registry import get_backend
+from instances.domain.runs import derive_upstream_key
+from instances.enums import State
+from instances.models import Instance, KeyPermission
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_COLUMNS = (
+    "id",
+    "name",
+    "backend_type",
+    "options",
+    "state",
+    "state_changed_at",
+    "created_at",
+    "reason",
+    "refused_at",
+    "disabled",
+    "active_run__id",
+    "active_run__port",
+    "active_run__token",
+)
+
+
+def _with_own_connection(function: Callable[P, T]) -> Callable[P, T]:
+    """Close what is stale before and after: no request of Django's does it for these threads."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        close_old_connections()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            close_old_connections()
+
+    return run
+
+
+@_with_own_connection
+def load_snapshot() -> Snapshot:
+    """Every instance with its active run, by name; one query, so that state and run belong together.
+
+    Raises `django.db.DatabaseError` when the database can't be read.
+    """
+    active_run = FilteredRelation("runs", condition=Q(runs__exited_at__isnull=True))
+    rows = Instance.objects.annotate(active_run=active_run).order_by("name").values(*_COLUMNS)
+    return Snapshot(routes=tuple(_build_route(row) for row in rows))
+
+
+@_with_own_connection
+def find_principal(key_hash: str) -> Principal | None:
+    """The principal of the key with this SHA-256 (hex); None when it is unknown, revoked or expired, or its owner inactive.
+
+    A key never exceeds its owner: operators' keys open every instance, others what their owner may see; a key of mode
+    `per_instance` only those of its list. Raises `django.db.DatabaseError`.
+    """
+    key = ApiKey.objects.filter(pk__in=ApiKey.objects.usable(), key_hash=key_hash).select_related("user").first()
+    if key is None:
+        return None
+    kind: PrincipalKind = "management" if key.kind == "management" else "inference"
+    return Principal(
+        kind=kind,
+        key_id=key.pk,
+        user_id=key.user_id,
+        instances=_find_usable_instances(key),
+        expires_at=_to_epoch(key.expires_at),
+        can_start=key.can_start,
+        can_evict=key.can_evict,
+    )
+
+
+def _find_usable_instances(key: ApiKey) -> frozenset[int] | None:
+    usable: frozenset[int] | None = None
+    if not key.user.is_operator:
+        usable = frozenset(Instance.objects.visible_to(key.user).values_list("id", flat=True))
+    if key.permission_mode == PermissionMode.PER_INSTANCE:
+        listed = frozenset(KeyPermission.objects.filter(api_key=key).values_list("instance_id", flat=True))
+        usable = listed if usable is None else usable & listed
+    return usable
+
+
+def _build_route(row: Mapping[str, Any]) -> Route:
+    backend = get_backend(row["backend_type"])
+    options = row["options"]
+    engine_options = options.get("backend_options") or {}
+    is_ready = row["state"] == State.READY and row["active_run__id"] is not None
+    return Route(
+        instance_id=row["id"],
+        name=row["name"],
+        backend_type=row["backend_type"],
+        # A ready instance without a run has just lost it; there's nowhere to send a request.
+        state=row["state"] if is_ready or row["state"] != State.READY else State.STOPPING.value,
+        state_changed_at=row["state_changed_at"].timestamp(),
+        host=backend.upstream_host(engine_options) if is_ready else "",
+        port=row["active_run__port"] if is_ready else 0,
+        run_id=row["active_run__id"],
+        upstream_key=derive_upstream_key(row["active_run__token"]) if is_ready else None,
+        path_prefix=backend.upstream_prefix(engine_options),
+        on_demand_start=options.get("on_demand_start", settings.CORRAL.default_on_demand_start),
+        served_model=backend.served_model(engine_options),
+        created=int(row["created_at"].timestamp()),
+        reason=row["reason"],
+        refused_at=_to_epoch(row["refused_at"]),
+        disabled=row["disabled"],
+    )
+
+
+def _to_epoch(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()

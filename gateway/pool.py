@@ -1,0 +1,92 @@
+"""Idle connections to the instances, by address."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Collection
+
+from gateway.upstream import UpstreamConnection
+
+Endpoint = tuple[str, int]
+
+
+class UpstreamUnreachable(Exception):
+    """An instance could not be dialled; the text says why."""
+
+
+class ConnectionPool:
+    """Hands out connections and takes them back. The one used last goes out first, so surplus ones age and are closed."""
+
+    def __init__(self, *, connect_timeout_s: float, idle_timeout_s: float, max_idle: int) -> None:
+        self._connect_timeout_s = connect_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+        self._max_idle = max_idle
+        self._idle: dict[Endpoint, deque[UpstreamConnection]] = {}
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def take_idle(self, endpoint: Endpoint) -> UpstreamConnection | None:
+        """A connection that was used before, or None."""
+        idle = self._idle.get(endpoint)
+        while idle:
+            connection = idle.pop()
+            if not connection.is_lost:
+                return connection
+        return None
+
+    async def connect(self, endpoint: Endpoint) -> UpstreamConnection:
+        """A new connection. Raises `UpstreamUnreachable`."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                _, connection = await loop.create_connection(lambda: UpstreamConnection(loop), *endpoint)
+        except TimeoutError:
+            raise UpstreamUnreachable(f"no connection within {self._connect_timeout_s:g} seconds") from None
+        except OSError as error:
+            raise UpstreamUnreachable(error.strerror or str(error)) from error
+        return connection
+
+    def give_back(self, endpoint: Endpoint, connection: UpstreamConnection) -> None:
+        """End an exchange: keep the connection if it can carry another one, else close it."""
+        if not connection.release():
+            connection.abort()
+            return
+        idle = self._idle.get(endpoint)
+        if idle is None:
+            idle = self._idle[endpoint] = deque()
+        idle.append(connection)
+        if len(idle) > self._max_idle:
+            idle.popleft().abort()
+        if self._sweep is None:
+            self._schedule_sweep()
+
+    def retain(self, endpoints: Collection[Endpoint]) -> None:
+        """Close the idle connections to every other address: what listened there is gone or about to go."""
+        for endpoint in self._idle.keys() - endpoints:
+            for connection in self._idle.pop(endpoint):
+                connection.abort()
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        self.retain(())
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+
+    def count_idle(self, endpoint: Endpoint) -> int:
+        """How many connections wait for work."""
+        return sum(not connection.is_lost for connection in self._idle.get(endpoint, ()))
+
+    def _schedule_sweep(self) -> None:
+        self._sweep = asyncio.get_running_loop().call_later(self._idle_timeout_s / 4, self._close_aged)
+
+    def _close_aged(self) -> None:
+        self._sweep = None
+        oldest = asyncio.get_running_loop().time() - self._idle_timeout_s
+        for endpoint, idle in list(self._idle.items()):
+            while idle and (idle[0].is_lost or idle[0].idle_since <= oldest):
+                idle.popleft().abort()
+            if not idle:
+                del self._idle[endpoint]
+        if self._idle:
+            self._schedule_sweep()

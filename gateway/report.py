@@ -1,0 +1,138 @@
+"""The report by which the supervisor knows what this process is doing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from gateway.activity import Activity
+from gateway.demand import Demand, WaitingReport
+from gateway.routes import RouteTable
+
+logger = logging.getLogger(__name__)
+
+CHANNEL = "corral:gateway"
+KEY_PREFIX = "corral:gateway:"
+KEY_LIFETIME_S = 5
+HEARTBEAT_S = 1.0
+COUNT_INTERVAL_S = 0.2
+
+
+def _ignore() -> None:
+    """Nobody wants to know."""
+
+
+class GatewayReport(msgspec.Struct, frozen=True):
+    """One process's report, keyed by instance id.
+
+    A routable instance is in `in_flight` even when idle; one without a route only while requests still run, so its
+    absence says that this process sends it nothing (more).
+    """
+
+    process: str
+    sent: float
+    in_flight: dict[int, int]
+    last_used: dict[int, float]
+    waiting: dict[int, WaitingReport]
+
+
+def name_process() -> str:
+    """A name no other process has, now or later."""
+    return f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
+
+
+class Reporter:
+    """Publishes the report: at once after `publish_now`, within 0.2 s of a request, and every second regardless."""
+
+    def __init__(self, redis: Redis, process: str, routes: RouteTable) -> None:
+        self._redis = redis
+        self._process = process
+        self._routes = routes
+        self._wanted = asyncio.Event()
+        self._is_failing = False
+        self.on_recovery: Callable[[], None] = _ignore
+        """Called when Redis answers again after it didn't."""
+
+    async def ping(self) -> bool:
+        """Whether Redis answers."""
+        try:
+            async with asyncio.timeout(HEARTBEAT_S):
+                return bool(await self._redis.ping())
+        except (RedisError, OSError, TimeoutError):
+            return False
+
+    def publish_now(self) -> None:
+        """Something changed that somebody may be waiting for."""
+        self._wanted.set()
+
+    def build_report(self, activity: Activity, demand: Demand) -> GatewayReport:
+        """The report of this moment."""
+        in_flight = {route.instance_id: 0 for route in self._routes.by_id.values() if route.is_routable}
+        return GatewayReport(
+            process=self._process,
+            sent=time.time(),
+            in_flight=in_flight | activity.in_flight,
+            last_used=dict(activity.last_used),
+            waiting=demand.report(),
+        )
+
+    async def run(self, activity: Activity, demand: Demand) -> None:
+        """Publish until cancelled; says good-bye with an empty report and removes the key."""
+        next_heartbeat = time.monotonic()
+        try:
+            while True:
+                if self._wanted.is_set() or activity.has_changed or time.monotonic() >= next_heartbeat:
+                    self._wanted.clear()
+                    activity.has_changed = False
+                    next_heartbeat = time.monotonic() + HEARTBEAT_S
+                    await self._publish(self.build_report(activity, demand))
+                await wait_for_event(self._wanted, COUNT_INTERVAL_S)
+        finally:
+            await self._say_goodbye()
+
+    async def _publish(self, report: GatewayReport) -> None:
+        body = msgspec.json.encode(report)
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.set(KEY_PREFIX + self._process, body, ex=KEY_LIFETIME_S)
+            pipeline.publish(CHANNEL, body)
+            await self._attempt(pipeline.execute)
+
+    async def _say_goodbye(self) -> None:
+        farewell = msgspec.json.encode(
+            GatewayReport(process=self._process, sent=time.time(), in_flight={}, last_used={}, waiting={})
+        )
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.delete(KEY_PREFIX + self._process)
+            pipeline.publish(CHANNEL, farewell)
+            await self._attempt(pipeline.execute)
+
+    async def _attempt(self, execute: Callable[[], object]) -> None:
+        try:
+            async with asyncio.timeout(HEARTBEAT_S):
+                await execute()  # type: ignore[misc]  # redis types the call of a pipeline for sync and async at once
+        except (RedisError, OSError, TimeoutError) as error:
+            if not self._is_failing:
+                logger.warning("The gateway can't report to Redis; it goes on and keeps trying: %s", error)
+            self._is_failing = True
+        else:
+            if self._is_failing:
+                logger.info("The gateway reports to Redis again")
+                self._is_failing = False
+                self.on_recovery()
+
+
+async def wait_for_event(event: asyncio.Event, timeout_s: float) -> None:
+    """Return when the event is set, or after `timeout_s`."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return

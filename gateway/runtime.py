@@ -1,0 +1,128 @@
+"""The gateway's background work: keeping routes and keys current, and reporting."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Protocol
+
+from gateway.keys import KeyCache
+from gateway.report import wait_for_event
+from gateway.routes import RouteTable
+from gateway.structs import Snapshot
+
+logger = logging.getLogger(__name__)
+
+EVENT_GROUP = "events"
+_ROUTE_EVENTS = frozenset(("instance.changed", "instance.deleted"))
+_MIN_REFRESH_GAP_S = 0.01
+_RETRY_S = 1.0
+
+
+class EventLayer(Protocol):
+    """What the gateway uses of a Channels layer (Channels' "Channel Layer Specification")."""
+
+    async def new_channel(self) -> str:
+        """Subscribe a channel of this process."""
+
+    async def group_add(self, group: str, channel: str) -> None:
+        """Let the channel receive what is sent to the group."""
+
+    async def receive(self, channel: str) -> Mapping[str, Any]:
+        """The next message."""
+
+
+class Runtime:
+    """Owns the background tasks. `start` and `stop` may each be called once."""
+
+    def __init__(
+        self,
+        *,
+        routes: RouteTable,
+        keys: KeyCache,
+        load_snapshot: Callable[[], Awaitable[Snapshot]],
+        events: EventLayer | None,
+        report: Callable[[], Coroutine[Any, Any, None]],
+        is_broker_up: Callable[[], Awaitable[bool]],
+        refresh_interval_s: float,
+    ) -> None:
+        self._routes = routes
+        self._keys = keys
+        self._load_snapshot = load_snapshot
+        self._events = events
+        self._report = report
+        self._is_broker_up = is_broker_up
+        self._refresh_interval_s = refresh_interval_s
+        self._refresh_wanted = asyncio.Event()
+        self._is_failing = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Read the routes once, as well as possible, and start the tasks."""
+        await self._refresh()
+        self._tasks = [
+            asyncio.create_task(self._keep_refreshing(), name="gateway-refresh"),
+            asyncio.create_task(self._report(), name="gateway-report"),
+        ]
+        if self._events is not None:
+            self._tasks.append(asyncio.create_task(self._keep_listening(self._events), name="gateway-events"))
+
+    async def stop(self) -> None:
+        """End the tasks and wait for them."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def catch_up(self) -> None:
+        """Events may have been lost: read everything again."""
+        self._keys.clear()
+        self._refresh_wanted.set()
+
+    async def _keep_refreshing(self) -> None:
+        while True:
+            await wait_for_event(self._refresh_wanted, self._refresh_interval_s)
+            self._refresh_wanted.clear()
+            await self._refresh()
+            # A burst of events costs a few reads, not one each.
+            await asyncio.sleep(_MIN_REFRESH_GAP_S)
+
+    async def _refresh(self) -> None:
+        known = self._routes.by_id.keys()
+        try:
+            snapshot = await self._load_snapshot()
+        except Exception as error:  # noqa: BLE001 - whatever the database driver raises, the last routes stay good
+            if not self._is_failing:
+                logger.warning("The routes can't be read; the last known ones stay in use: %s", error)
+            self._is_failing = True
+            return
+        if self._is_failing:
+            logger.info("The routes can be read again")
+        self._is_failing = False
+        if self._routes.replace(snapshot) and known != self._routes.by_id.keys():
+            # A member's key may use the instances its owner has; those have just changed.
+            self._keys.clear()
+
+    async def _keep_listening(self, events: EventLayer) -> None:
+        is_failing = False
+        while True:
+            try:
+                if await self._is_broker_up():
+                    channel = await events.new_channel()
+                    await events.group_add(EVENT_GROUP, channel)
+                    self.catch_up()
+                    is_failing = False
+                    while True:
+                        self._handle_event(await events.receive(channel))
+            except Exception as error:  # noqa: BLE001 - the layer passes on whatever its Redis client raises
+                if not is_failing:
+                    logger.warning("The gateway gets no events and reads everything regularly instead: %s", error)
+                is_failing = True
+            await asyncio.sleep(_RETRY_S)
+
+    def _handle_event(self, event: Mapping[str, Any]) -> None:
+        kind = event.get("type")
+        if kind == "keys.changed":
+            self._keys.clear()
+        elif kind in _ROUTE_EVENTS:
+            self._refresh_wanted.set()
