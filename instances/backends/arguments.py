@@ -72,7 +72,9 @@ class ArgumentWriter:
                 yield from self._valued(flag, json.dumps(values, ensure_ascii=False))
             case ListForm.WORDS if len(values) > 1:
                 if any(value.startswith("-") for value in values):
-                    raise OptionError(option.name, 'has a value that begins with "-", which the engine takes for a flag')
+                    raise OptionError(
+                        option.name, 'has a value that begins with "-", which the engine takes for a flag'
+                    )
                 yield from (flag, *values)
             case _:
                 for value in values:

@@ -6,6 +6,7 @@ Nothing here knows Django or one particular engine. The supervisor, the API and 
 
 from __future__ import annotations
 
+import ipaddress
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -224,8 +225,12 @@ class Backend(ABC):
 
     def upstream_host(self, options: Mapping[str, Any]) -> str:
         """The host to connect to. An engine listening on every address is reached at 127.0.0.1."""
-        host = str(options.get("host") or "")
-        return "127.0.0.1" if host in ("", "0.0.0.0", "::", "[::]", "*") else host.strip("[]")
+        host = str(options.get("host") or "").strip("[]")
+        try:
+            is_everywhere = ipaddress.ip_address(host).is_unspecified
+        except ValueError:
+            is_everywhere = not host
+        return "127.0.0.1" if is_everywhere else host
 
     def upstream_prefix(self, options: Mapping[str, Any]) -> str:
         """A path the engine puts before all its routes, such as `/llm`; usually empty."""

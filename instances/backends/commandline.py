@@ -58,9 +58,11 @@ class CommandLineParser:
         return options
 
     def find(self, name: str) -> OptionField | None:
+        """The catalogue's option of this name."""
         return self._index.find(name)
 
     def find_uncatalogued(self, name: str) -> OptionField | None:
+        """What is known of a flag beyond the catalogue; None: whether it takes a value can only be guessed."""
         if found := self._uncatalogued.find(name):
             return found
         plain = plain_name(name)

@@ -38,7 +38,7 @@ def plan_container(launch: Launch, published_host: str) -> ContainerPlan:
     if _network(given) == "host":
         return ContainerPlan(tuple(arguments), published_host)
     arguments += ["-p", f"{_bindable(published_host)}:{launch.port}:{launch.port}"]
-    return ContainerPlan(tuple(arguments), "0.0.0.0")
+    return ContainerPlan(tuple(arguments), str(ipaddress.IPv4Address(0)))
 
 
 def _network(arguments: Sequence[str]) -> str:
@@ -64,8 +64,10 @@ def _bindable(host: str) -> str:
 
 
 def docker_argv(plan: ContainerPlan, image: str, environment: dict[str, str], arguments: Sequence[str]) -> list[str]:
-    """`docker run ... -e NAME ... IMAGE ARGUMENTS`. Values of variables come from the client's own environment,
-    where other users of the host can't read them."""
+    """`docker run ... -e NAME ... IMAGE ARGUMENTS`.
+
+    Values of variables come from the environment of the docker client, where other users of the host can't read them.
+    """
     names = [part for name in environment for part in ("-e", name)]
     return ["docker", *plan.run_arguments, *names, image, *arguments]
 

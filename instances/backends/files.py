@@ -18,11 +18,12 @@ _FILE_ENDING = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _SCALE = re.compile(r"(.+?)[:=][+-]?[0-9.]+", re.DOTALL)
+_TEMPLATE = re.compile(r"\{\{|\{%")
 _NAMED = re.compile(r"[\w.-]+=(.+)", re.DOTALL)
 
 
 def files_named_by(fields: tuple[OptionField, ...], options: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(option, path text) for every file or folder in normalised options; (`extra_args.<flag>`, ...) for the extra ones.
+    """(option, path text) for every file or folder in normalised options, `extra_args.<flag>` for the extra ones.
 
     A text that might be a path is reported; a Hugging Face repository id (`org/name`) and a URL are not paths.
     """
@@ -71,7 +72,7 @@ def possible_paths(text: str) -> list[str]:
 
 def possible_paths_of_text(text: str) -> list[str]:
     """As `possible_paths`, for a text that is not JSON."""
-    if "\n" in text:
+    if _TEMPLATE.search(text) or ("\n" in text and not text.startswith(("/", "~", "."))):
         return []
     found: list[str] = []
     for item in dict.fromkeys([text, *text.split(",")]) if "," in text else [text]:
@@ -83,7 +84,7 @@ def possible_paths_of_text(text: str) -> list[str]:
 
 
 def looks_like_path(text: str) -> bool:
-    """Whether `text` may name something in the file system: it has a slash or a file's ending, or begins with ~ or .."""
+    """Whether `text` may name something in the file system: by a slash, a file's ending, or a ~ or .. in front."""
     if not text or _URL.match(text):
         return False
     if _REPOSITORY.fullmatch(text) and ".." not in text.split("/"):

@@ -42,25 +42,22 @@ def normalize(index: FieldIndex, raw: object) -> NormalizedOptions:
     """
     given = _as_object("backend_options", raw)
     extra_given = _as_object(EXTRA, next((given[key] for key in given if plain_name(key) == EXTRA), None))
-    warnings: list[str] = []
-    known: dict[str, Any] = {}
-    spelled: dict[str, str] = {}
-    extra: dict[str, ExtraValue] = {}
     sources = [(key, value, False) for key, value in given.items() if plain_name(key) != EXTRA]
     sources += [(key, value, True) for key, value in extra_given.items()]
     if len(sources) > _MOST_OPTIONS:
         raise OptionError("backend_options", f"has {len(sources)} options; at most {_MOST_OPTIONS} are allowed")
+    known = _KnownOptions()
+    extra: dict[str, ExtraValue] = {}
     for key, value, is_extra in sources:
-        option = index.find(key)
-        if option is None:
+        if option := index.find(key):
+            known.add(option, key, value, is_extra=is_extra)
+        else:
             _add_extra(extra, key, value)
-        elif not is_absent(value := _bare_value(option, value) if is_extra else value):
-            _add_known(known, spelled, option, key, decode(option, value), is_extra, warnings)
-    _check_address(known)
-    options = {option.name: known[option.name] for option in index.fields if option.name in known}
+    _check_address(known.values)
+    options = {option.name: known.values[option.name] for option in index.fields if option.name in known.values}
     if extra:
         options[EXTRA] = extra
-    return NormalizedOptions(options, warnings)
+    return NormalizedOptions(options, known.warnings)
 
 
 def _as_object(name: str, raw: object) -> Mapping[str, Any]:
@@ -71,35 +68,36 @@ def _as_object(name: str, raw: object) -> Mapping[str, Any]:
     return raw
 
 
-def _bare_value(option: OptionField, value: object) -> object:
-    """What an extra argument without a value means for an option that is in the catalogue."""
-    return True if value in BARE and (option.kind is OptionKind.BOOL or option.switch) else value
+class _KnownOptions:
+    """The options of the catalogue found so far."""
 
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.warnings: list[str] = []
+        self._spelled: dict[str, str] = {}
 
-def _add_known(
-    known: dict[str, Any],
-    spelled: dict[str, str],
-    option: OptionField,
-    key: str,
-    value: Any,
-    is_extra: bool,
-    warnings: list[str],
-) -> None:
-    if is_absent(value):
-        return
-    name = option.name
-    if name in known and known[name] != value:
-        if option.kind is OptionKind.LIST and is_extra:
-            known[name] = known[name] + value
+    def add(self, option: OptionField, key: str, value: object, *, is_extra: bool) -> None:
+        if is_extra and value in BARE and (option.kind is OptionKind.BOOL or option.switch):
+            value = True
+        decoded = "" if is_absent(value) else decode(option, value)
+        if is_absent(decoded):
             return
-        # An alias wins over the canonical name, as llamactl has it; what stands outside extra_args wins over it.
-        keep_first = is_extra or plain_name(key) == name
-        kept, dropped = (spelled[name], key) if keep_first else (key, spelled[name])
-        warnings.append(f'"{dropped}" was ignored: it means {name}, which "{kept}" already sets')
-        if keep_first:
-            return
-    known[name] = value
-    spelled[name] = key
+        name = option.name
+        if name not in self.values or self.values[name] == decoded:
+            self.values[name] = decoded
+            self._spelled.setdefault(name, key)
+        elif is_extra and option.kind is OptionKind.LIST:
+            self.values[name] = [*self.values[name], *decoded]
+        else:
+            self._settle(name, key, decoded, keep_first=is_extra or plain_name(key) == name)
+
+    def _settle(self, name: str, key: str, value: object, *, keep_first: bool) -> None:
+        """An alias wins over the canonical name, as llamactl has it; what stands outside extra_args wins over it."""
+        kept, dropped = (self._spelled[name], key) if keep_first else (key, self._spelled[name])
+        self.warnings.append(f'"{dropped}" was ignored: it means {name}, which "{kept}" already sets')
+        if not keep_first:
+            self.values[name] = value
+            self._spelled[name] = key
 
 
 def _add_extra(extra: dict[str, ExtraValue], key: str, value: object) -> None:

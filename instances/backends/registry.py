@@ -22,11 +22,11 @@ LEGACY_OPTION_KEYS: Mapping[str, str] = MappingProxyType(
 """llamactl's older names for `backend_options`, one per engine, still accepted and still answered by parse-command."""
 
 
-def get_backend(type: str) -> Backend:
-    """The engine called `type`, or by its name in URLs and settings (`llama-cpp`). Raises KeyError for an unknown one."""
-    if type in BACKENDS:
-        return BACKENDS[type]
+def get_backend(name: str) -> Backend:
+    """The engine by its `type` or by its name in URLs and settings (`llama-cpp`). Raises KeyError."""
+    if name in BACKENDS:
+        return BACKENDS[name]
     for backend in BACKENDS.values():
-        if backend.config_key == type:
+        if backend.config_key == name:
             return backend
-    raise KeyError(f'there is no engine "{type}"; choose one of {", ".join(BACKENDS)}')
+    raise KeyError(f'there is no engine "{name}"; choose one of {", ".join(BACKENDS)}')

@@ -13,7 +13,7 @@ LONGEST_COMMAND = 64 * 1024
 
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _WINDOWS_PROGRAM = re.compile(r"""\s*["']?[^\s"']*\.exe\b""", re.IGNORECASE)
-_WINDOWS_PATH_START = re.compile(r"(?:--?[\w-]+=)?(?:[A-Za-z]:|\.{1,2})(?:\\.*)?", re.DOTALL)
+_WINDOWS_PATH_START = re.compile(r"(?:--?[\w-]+=)?(?:[A-Za-z]:|\.{1,2})")
 # `\`, and the continuation signs of PowerShell and cmd.exe behind a blank.
 _CONTINUATION = re.compile(r"(?:\\|(?<=\s)[`^])[ \t]*\r?\n[ \t]*")
 _REDIRECTION = re.compile(r"[0-9&]?(>>?|<)(&?[0-9-]|.*)|\|\|?|&")
@@ -28,6 +28,7 @@ class Word:
 
     @property
     def is_quoted(self) -> bool:
+        """Whether it begins with a quote, so that a dash behind it was meant as text."""
         return self.raw[:1] in ("'", '"')
 
     def after_equals(self) -> Word:
@@ -50,9 +51,9 @@ def _is_json(text: str) -> bool:
 
 
 def split_words(text: str) -> list[Word]:
-    """The words of a command line; line ends divide words, with or without a continuation sign before them.
+    r"""The words of a command line; line ends divide words, with or without a continuation sign before them.
 
-    Backslashes stay what they are in Windows paths (`C:\\models\\a.gguf`, and everywhere behind a program `.exe`).
+    Backslashes stay what they are in Windows paths (`C:\models\a.gguf`, and everywhere behind a program `.exe`).
     Nothing means anything to a shell here: `|` is a word like any other. Raises ParseError.
     """
     if len(text) > LONGEST_COMMAND:
@@ -95,6 +96,8 @@ class _Splitter:
         self._text: list[str] | None = None
         self._start = 0
         self._opened = 0
+        self._has_backslash = False
+        self._is_path = False
 
     def run(self) -> list[Word]:
         source = self._source
@@ -128,6 +131,7 @@ class _Splitter:
         if self._text is not None:
             self._words.append(Word("".join(self._text), self._source[self._start : self._at]))
             self._text = None
+            self._has_backslash = False
 
     def _single_quoted(self) -> str:
         self._opened = self._at
@@ -162,8 +166,11 @@ class _Splitter:
     def _escaped(self) -> str:
         self._opened = self._at
         following = self._source[self._at + 1 : self._at + 2]
-        is_path = self._windows or _WINDOWS_PATH_START.fullmatch("".join(self._text or ())) is not None
-        if is_path and following not in ("'", '"', " "):
+        if self._text is None or not self._has_backslash:
+            # The first backslash of a word decides for the others.
+            self._has_backslash = True
+            self._is_path = self._windows or _WINDOWS_PATH_START.fullmatch("".join(self._text or ())) is not None
+        if self._is_path and following not in ("'", '"', " "):
             self._at += 1
             return "\\"
         self._at += 2 if following else 1

@@ -14,7 +14,8 @@ from instances.backends.base import OptionError, OptionField, OptionKind
 
 YES = frozenset({"true", "on", "1", "yes"})
 NO = frozenset({"false", "off", "0", "no"})
-SWITCH_WORDS = YES | NO | {"auto"}
+_SWITCH = {"on": YES | {"enabled"}, "off": NO | {"disabled"}, "auto": frozenset({"auto", "-1"})}
+SWITCH_WORDS = frozenset(word for words in _SWITCH.values() for word in words)
 LONGEST_ARGUMENT = 128_000
 """Bytes. Linux refuses a single argument of 128 KiB or more (MAX_ARG_STRLEN, execve(2))."""
 
@@ -57,7 +58,7 @@ def as_json_text(name: str, value: object) -> str:
 
 def is_absent(value: object) -> bool:
     """Whether a value says nothing: null, empty text, an empty list. Zero and false do say something."""
-    return value is None or value == "" or value == [] or value == {}
+    return value is None or value in ("", [], {})
 
 
 def decode(option: OptionField, value: object) -> Any:
@@ -135,8 +136,8 @@ def _decode_float(name: str, value: object) -> float:
 
 def _decode_text(option: OptionField, value: object) -> str:
     name = option.name
-    if option.switch and (isinstance(value, bool) or str(value).strip().lower() in YES | NO):
-        return "on" if _decode_bool(name, value) else "off"
+    if option.switch:
+        return _decode_switch(name, value)
     if option.pair:
         return _decode_pair(name, value)
     if isinstance(value, str):
@@ -146,6 +147,15 @@ def _decode_text(option: OptionField, value: object) -> str:
     if isinstance(value, Mapping):
         return as_json_text(name, value)
     raise OptionError(name, f"{_shown(value)} is not a text; write one text")
+
+
+def _decode_switch(name: str, value: object) -> str:
+    """on, off or auto, in whichever of llama.cpp's spellings it was written."""
+    word = str(value).strip().lower() if isinstance(value, str | bool | int) else ""
+    for meaning, spellings in _SWITCH.items():
+        if word in spellings:
+            return meaning
+    raise OptionError(name, f"{_shown(value)} is not a setting; write on, off or auto")
 
 
 def _decode_pair(name: str, value: object) -> str:

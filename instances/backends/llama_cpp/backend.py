@@ -46,7 +46,7 @@ class LlamaCppBackend(FlagBackend):
     def take_secrets(
         self, options: dict[str, Any], environment: Mapping[str, str], api_key: str | None
     ) -> tuple[dict[str, Any], dict[str, str]]:
-        """Keys go into LLAMA_API_KEY, which takes several divided by commas: the user's and the run's. Likewise HF_TOKEN."""
+        """The user's keys and the run's go into LLAMA_API_KEY, divided by commas; the hub's token into HF_TOKEN."""
         rest = {name: value for name, value in options.items() if name not in ("api_key", "hf_token")}
         users_keys = options.get("api_key") or environment.get("LLAMA_API_KEY")
         keys = [key for key in (users_keys, api_key) if key]

@@ -16,10 +16,10 @@ PROGRAMS = {
 }
 
 
-def build(type: str, raw: Mapping[str, Any], **parts: Any) -> Command:
+def build(engine: str, raw: Mapping[str, Any], **parts: Any) -> Command:
     """The command of an instance with these options, normalised first."""
-    backend = get_backend(type)
-    given: dict[str, Any] = {"host": "127.0.0.1", "port": 8001, "settings": PROGRAMS[type], **parts}
+    backend = get_backend(engine)
+    given: dict[str, Any] = {"host": "127.0.0.1", "port": 8001, "settings": PROGRAMS[engine], **parts}
     return backend.build_command(
         Launch(instance_name="demo", backend_options=backend.normalize_options(raw).options, **given)
     )

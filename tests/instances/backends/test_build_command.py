@@ -173,15 +173,15 @@ SERVED: list[tuple[str, dict[str, Any], str | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("type", "raw", "expected"), SERVED)
-def test_the_engine_is_asked_for_the_model_it_serves(type: str, raw: dict[str, Any], expected: str | None) -> None:
-    backend = get_backend(type)
+@pytest.mark.parametrize(("engine", "raw", "expected"), SERVED)
+def test_the_engine_is_asked_for_the_model_it_serves(engine: str, raw: dict[str, Any], expected: str | None) -> None:
+    backend = get_backend(engine)
     assert backend.served_model(backend.normalize_options(raw).options) == expected
 
 
-@pytest.mark.parametrize("type", ["llama_cpp", "vllm", "mlx_lm"])
-def test_an_engine_is_ready_when_its_health_answers_200(type: str) -> None:
-    readiness = get_backend(type).readiness({})
+@pytest.mark.parametrize("engine", ["llama_cpp", "vllm", "mlx_lm"])
+def test_an_engine_is_ready_when_its_health_answers_200(engine: str) -> None:
+    readiness = get_backend(engine).readiness({})
     assert (readiness.path, readiness.accepted_status, readiness.timeout_s) == ("/health", frozenset({200}), None)
 
 

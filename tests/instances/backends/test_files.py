@@ -44,7 +44,7 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[str, str]]]] = [
             ("extra_args.local", "/etc/shadow"),
         ],
     ),
-    ("vllm", {"model": "org/name", "tokenizer": "org/name-2.5", "chat_template": "one {{ line }}"}, []),
+    ("vllm", {"model": "org/name", "tokenizer": "org/name-2.5", "chat_template": "{{ a }}</s>"}, []),
     ("vllm", {"model": "/models/a"}, [("model", "/models/a")]),
     ("vllm", {"model": "./a"}, [("model", "./a")]),
     ("vllm", {"model": "a/../../b"}, [("model", "a/../../b")]),
@@ -55,7 +55,8 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[str, str]]]] = [
         {"lora_modules": ["x=/l/x", '{"name": "y", "path": "/l/y"}', "z=org/name"], "ssl_keyfile": "key"},
         [("lora_modules", "/l/x"), ("lora_modules", "/l/y"), ("ssl_keyfile", "key")],
     ),
-    ("vllm", {"chat_template": "/t.jinja", "config": "c.yaml"}, [("chat_template", "/t.jinja"), ("extra_args.config", "c.yaml")]),
+    ("vllm", {"chat_template": "/t.jinja"}, [("chat_template", "/t.jinja")]),
+    ("vllm", {"config": "c.yaml"}, [("extra_args.config", "c.yaml")]),
     (
         "mlx_lm",
         {"model": "/m/x", "adapter_path": "adapters", "draft_model": "org/name"},
@@ -69,7 +70,7 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[str, str]]]] = [
 ]
 
 
-@pytest.mark.parametrize(("type", "raw", "files"), CASES)
-def test_every_named_file_is_reported(type: str, raw: dict[str, Any], files: list[tuple[str, str]]) -> None:
-    backend = get_backend(type)
+@pytest.mark.parametrize(("engine", "raw", "files"), CASES)
+def test_every_named_file_is_reported(engine: str, raw: dict[str, Any], files: list[tuple[str, str]]) -> None:
+    backend = get_backend(engine)
     assert sorted(backend.files_named_by(backend.normalize_options(raw).options)) == sorted(files)

@@ -10,8 +10,8 @@ from instances.backends.base import OptionError
 from instances.backends.registry import BACKENDS, LEGACY_OPTION_KEYS, get_backend
 
 
-def normalized(type: str, raw: object) -> dict[str, Any]:
-    return get_backend(type).normalize_options(raw).options
+def normalized(engine: str, raw: object) -> dict[str, Any]:
+    return get_backend(engine).normalize_options(raw).options
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,10 @@ def normalized(type: str, raw: object) -> dict[str, Any]:
         ({"gpu_layers": 0, "temp": 0, "seed": 0}, {"gpu_layers": 0, "seed": 0, "temp": 0}),
         ({"mlock": False}, {"mlock": False}),
         ({"ctx-size": 4096, "--threads": 4, "-ngl": 3}, {"threads": 4, "ctx_size": 4096, "gpu_layers": 3}),
-        ({"ctx_size": 4096.0, "threads": "8", "batch_size": "1e2"}, {"threads": 8, "ctx_size": 4096, "batch_size": 100}),
+        (
+            {"ctx_size": 4096.0, "threads": "8", "batch_size": "1e2"},
+            {"threads": 8, "ctx_size": 4096, "batch_size": 100},
+        ),
         ({"temp": "0.7", "top_p": 1.0, "min_p": 1}, {"temp": 0.7, "top_p": 1, "min_p": 1}),
         ({"flash_attn": True}, {"flash_attn": "on"}),
         ({"flash_attn": False, "fit": "0"}, {"flash_attn": "off", "fit": "off"}),
@@ -106,6 +109,7 @@ def test_an_alias_wins_over_the_canonical_name_and_that_is_reported(raw: dict[st
         ({"temp": 10**400}, "temp", None),
         ({"mlock": "maybe"}, "mlock", '"maybe" is neither true nor false; write true or false'),
         ({"mlock": 2}, "mlock", "2 is neither true nor false; write true or false"),
+        ({"flash_attn": "fast"}, "flash_attn", '"fast" is not a setting; write on, off or auto'),
         ({"model": True}, "model", "true is not a text; write one text"),
         ({"model": ["a"]}, "model", '["a"] is not a text; write one text'),
         ({"model": "a\0b"}, "model", "contains the control character U+0000; remove it"),
@@ -164,7 +168,7 @@ def test_a_vllm_socket_is_warned_about_and_a_dashed_model_refused() -> None:
 
 
 def test_the_catalogues_are_complete() -> None:
-    assert {type: len(backend.fields) for type, backend in BACKENDS.items() if type != "command"} == {
+    assert {name: len(backend.fields) for name, backend in BACKENDS.items() if name != "command"} == {
         "llama_cpp": 221,
         "mlx_lm": 16,
         "vllm": 112,

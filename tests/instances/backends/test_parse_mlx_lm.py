@@ -12,12 +12,11 @@ from instances.backends.registry import get_backend
 UNDERSTOOD: list[tuple[str, dict[str, Any]]] = [
     ("mlx_lm.server --model /path/to/model --port 8080", {"model": "/path/to/model", "port": 8080}),
     (
-        "mlx_lm.server --model mlx-community/Qwen3-4B-4bit --host 0.0.0.0 --temp 0.7 --trust-remote-code"
-        " --log-level DEBUG",
+        "mlx_lm.server --model mlx/Qwen3-4B-4bit --host 0.0.0.0 --temp 0.7 --trust-remote-code --log-level DEBUG",
         {
             "host": "0.0.0.0",
             "log_level": "DEBUG",
-            "model": "mlx-community/Qwen3-4B-4bit",
+            "model": "mlx/Qwen3-4B-4bit",
             "temp": 0.7,
             "trust_remote_code": True,
         },
@@ -29,7 +28,10 @@ UNDERSTOOD: list[tuple[str, dict[str, Any]]] = [
         "mlx_lm.server --model x --prompt-cache-size 10 --pipeline",
         {"extra_args": {"pipeline": "true", "prompt_cache_size": "10"}, "model": "x"},
     ),
-    ("mlx_lm.server --chat-template-args '{\"enable_thinking\":false}'", {"chat_template_args": '{"enable_thinking":false}'}),
+    (
+        "mlx_lm.server --chat-template-args '{\"enable_thinking\":false}'",
+        {"chat_template_args": '{"enable_thinking":false}'},
+    ),
     ("mlx_lm.server --port=8080 --port 8081", {"port": 8081}),
     ("MLX_LM.SERVER --model x", {"model": "x"}),
     ("mlx_lm.server \\\n --model x \\\n --port 8080", {"model": "x", "port": 8080}),

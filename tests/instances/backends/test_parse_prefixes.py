@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+
 import pytest
 
 from instances.backends.base import ParseError
 from instances.backends.registry import get_backend
+from instances.backends.shellwords import LONGEST_COMMAND
 
 
 @pytest.mark.parametrize(
@@ -20,8 +24,7 @@ from instances.backends.registry import get_backend
         ("nice -n 5 llama-server -m a.gguf | tee log", {}),
         ("$ llama-server -m a.gguf", {}),
         (
-            "docker run --rm -it --gpus all -p 8080:8080 -e A=1 --env=B=2 -eC=3 --env D -v /m:/m"
-            " ghcr.io/ggml-org/llama.cpp:server -m a.gguf",
+            "docker run --rm -it --gpus all -p 80:80 -e A=1 --env=B=2 -eC=3 --env D -v /m:/m llama:server -m a.gguf",
             {"A": "1", "B": "2", "C": "3"},
         ),
         ("podman container run -d --name x image llama-server -m a.gguf", {}),
@@ -68,3 +71,14 @@ def test_what_no_command_line_can_hold_is_refused(backend: str, command: str) ->
         get_backend(backend).parse_command(command)
     assert caught.value.code == "parse_error"
     assert caught.value.message
+
+
+@pytest.mark.parametrize(
+    "piece", ["\\x", "C:\\", "\\ ", "'a'", '"b\\"', "{", "--x=", "; ", "A=1 ", "-e ", "docker run "]
+)
+def test_the_longest_command_is_read_at_once(piece: str) -> None:
+    text = "llama-server " + piece * (LONGEST_COMMAND // len(piece) - 20)
+    started = time.process_time()
+    with contextlib.suppress(ParseError):
+        get_backend("llama_cpp").parse_command(text)
+    assert time.process_time() - started < 3

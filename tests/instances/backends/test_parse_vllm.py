@@ -59,7 +59,7 @@ UNDERSTOOD: list[tuple[str, dict[str, Any]]] = [
     ("vllm serve a/b --max-model-len 25.6k", {"max_model_len": 25600, "model": "a/b"}),
     ("vllm serve a/b --max-model-len auto", {"max_model_len": -1, "model": "a/b"}),
     ("vllm serve a/b --cpu-offload-gb 1.5", {"cpu_offload_gb": 1.5, "model": "a/b"}),
-    ("vllm serve a/b --allowed-origins '[\"http://a\", \"*\"]'", {"allowed_origins": ["http://a", "*"], "model": "a/b"}),
+    ('vllm serve a/b --allowed-origins \'["http://a", "*"]\'', {"allowed_origins": ["http://a", "*"], "model": "a/b"}),
     ('vllm serve a/b --allowed-origins ["*"]', {"allowed_origins": ["*"], "model": "a/b"}),
     ("vllm serve a/b --allowed-origins http://a", {"allowed_origins": ["http://a"], "model": "a/b"}),
     ("python -m vllm.entrypoints.openai.api_server --model a/b", {"model": "a/b"}),

@@ -20,8 +20,25 @@ NOT_IN_ARGUMENTS = {"llama_cpp": {"api_key", "hf_token"}, "vllm": set[str](), "m
 odd_characters = st.characters(codec="utf-8", exclude_categories=["Cc"]) | st.sampled_from("\n\t '\"\\-={}[],;|&$`#*~")
 odd_text = st.text(odd_characters, min_size=1, max_size=12)
 special_text = st.sampled_from(
-    ["-1", "-x", "--", "---", "-", "true", "false", "1", "1e5", "a=b", "{}", '{"a": 1}', "&&", "|", ">", "on", "auto"]
-    + ["C:\\a", "it's", "a/b", " ", "\\", "\\\n", "\u00a0", "\u2028", "env", "sudo", "A=1", "docker", "serve", "${X}"]
+    [
+        *("-1", "-x", "--", "---", "-", "true", "false", "1", "1e5", "a=b", "{}", '{"a": 1}', "&&", "|", ">", "on"),
+        *(
+            "C:\\a",
+            "it's",
+            "a/b",
+            " ",
+            "\\",
+            "\\\n",
+            "\u00a0",
+            "\u2028",
+            "env",
+            "sudo",
+            "A=1",
+            "docker",
+            "serve",
+            "${X}",
+        ),
+    ]
 )
 texts = odd_text | special_text
 integers = st.integers(-(2**63), 2**64 - 1) | st.sampled_from([0, 1, -1])
@@ -29,41 +46,39 @@ floats = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0
 flag_names = st.from_regex(r"\A[a-z][a-z0-9_]{0,8}(\.[a-z0-9_-]{1,4})?\Z")
 
 
+BY_KIND: dict[OptionKind, st.SearchStrategy[Any]] = {
+    OptionKind.BOOL: st.booleans(),
+    OptionKind.INT: integers,
+    OptionKind.FLOAT: floats,
+    OptionKind.LIST: st.lists(texts, min_size=1, max_size=3),
+    OptionKind.STR: texts,
+}
+
+
 def values(option: OptionField) -> st.SearchStrategy[Any]:
-    if option.pair:
-        return st.tuples(texts, texts).map(list)
-    match option.kind:
-        case OptionKind.BOOL:
-            return st.booleans()
-        case OptionKind.INT:
-            return integers
-        case OptionKind.FLOAT:
-            return floats
-        case OptionKind.LIST:
-            return st.lists(texts, min_size=1, max_size=3)
-        case _:
-            return texts
+    if option.switch:
+        return st.booleans() | st.sampled_from(["on", "off", "auto"])
+    return st.tuples(texts, texts).map(list) if option.pair else BY_KIND[option.kind]
 
 
-def raw_options(type: str) -> st.SearchStrategy[dict[str, Any]]:
+def raw_options(engine: str) -> st.SearchStrategy[dict[str, Any]]:
     fields = [
         option
-        for option in get_backend(type).fields
-        if option.name not in {"host", "port"} | NOT_IN_ARGUMENTS[type]
+        for option in get_backend(engine).fields
+        if option.name not in {"host", "port"} | NOT_IN_ARGUMENTS[engine]
     ]
     by_name = {option.name: option for option in fields}
     some = st.lists(st.sampled_from(sorted(by_name)), max_size=6, unique=True).flatmap(
         lambda chosen: st.fixed_dictionaries({name: values(by_name[name]) for name in chosen})
     )
-    extra = st.dictionaries(
-        flag_names, texts | st.booleans() | integers | st.lists(texts | st.just(True), min_size=1, max_size=3), max_size=3
-    )
+    repeated = st.lists(texts | st.just(True), min_size=1, max_size=3)
+    extra = st.dictionaries(flag_names, texts | st.booleans() | integers | repeated, max_size=3)
     return st.tuples(some, extra).map(lambda parts: {**parts[0], "extra_args": parts[1]})
 
 
-def as_the_engine_sees_them(type: str, options: dict[str, Any]) -> dict[str, Any]:
+def as_the_engine_sees_them(engine: str, options: dict[str, Any]) -> dict[str, Any]:
     """What remains of options on a command line: "no" is its own flag or silence, a bare flag has one spelling."""
-    backend = get_backend(type)
+    backend = get_backend(engine)
     seen: dict[str, Any] = {}
     extra = {key: "true" if value == "" else value for key, value in options.get("extra_args", {}).items()}
     extra = {key: value for key, value in extra.items() if value is not False}
@@ -83,68 +98,66 @@ def as_the_engine_sees_them(type: str, options: dict[str, Any]) -> dict[str, Any
     return {**seen, "extra_args": extra} if extra else seen
 
 
-def can_be_told_apart(type: str, options: dict[str, Any]) -> bool:
+def can_be_told_apart(engine: str, options: dict[str, Any]) -> bool:
     """Leaves out what the engine's own parser couldn't read either.
 
     llama-server takes the word behind a flag whatever it is, so there a value spelled like a flag is ambiguous to a
     reader. A flag beyond the catalogue might or might not take the word behind it.
     """
-    backend = get_backend(type)
+    backend = get_backend(engine)
     names = {name for option in backend.fields for name in (option.name, *option.aliases)}
     loose = [text for value in options.values() for text in (value if isinstance(value, list) else [value])]
     pairs = [word for option in backend.fields if option.pair for word in shlex.split(options.get(option.name, ""))]
     for text in (text for text in [*loose, *pairs] if isinstance(text, str) and text.startswith("-")):
         name = text.partition("=")[0].lstrip("-").replace("-", "_")
-        if type == "llama_cpp" and (name in names or name.startswith("no_")):
+        if engine == "llama_cpp" and (name in names or name.startswith("no_")):
             return False
     for key, value in options.get("extra_args", {}).items():
-        shape = key.startswith(("no_", "enable_", "disable_")) or len(key) == 1
-        dashed = any(isinstance(item, str) and item.startswith("-") for item in (value if isinstance(value, list) else [value]))
-        if (dashed and type == "llama_cpp") or shape:
+        items = value if isinstance(value, list) else [value]
+        is_dashed = any(isinstance(item, str) and item.startswith("-") for item in items)
+        if (is_dashed and engine == "llama_cpp") or key.startswith(("no_", "enable_", "disable_")) or len(key) == 1:
             return False
     return True
 
 
-@pytest.mark.parametrize("type", ENGINES)
+@pytest.mark.parametrize("engine", ENGINES)
 @given(data=st.data())
-@settings(max_examples=300, deadline=None)
-def test_reading_a_built_command_gives_the_options_back(type: str, data: st.DataObject) -> None:
-    backend = get_backend(type)
+@settings(max_examples=80, deadline=None)
+def test_reading_a_built_command_gives_the_options_back(engine: str, data: st.DataObject) -> None:
+    backend = get_backend(engine)
     try:
-        options = backend.normalize_options(data.draw(raw_options(type))).options
-        assume(can_be_told_apart(type, options))
-        argv = build(type, options).argv
+        options = backend.normalize_options(data.draw(raw_options(engine))).options
+        assume(can_be_told_apart(engine, options))
+        argv = build(engine, options).argv
     except OptionError:
         # The engine's own parser can't be given such a value; the tests of both steps say which.
         assume(False)
     parsed = backend.parse_command(shlex.join(argv)).options
     assert (parsed.pop("host"), parsed.pop("port")) == ("127.0.0.1", 8001)
-    assert parsed == as_the_engine_sees_them(type, options)
+    assert parsed == as_the_engine_sees_them(engine, options)
 
 
-@pytest.mark.parametrize("type", ENGINES)
+@pytest.mark.parametrize("engine", ENGINES)
 @given(data=st.data())
-@settings(max_examples=200, deadline=None)
-def test_normalising_twice_changes_nothing(type: str, data: st.DataObject) -> None:
-    backend = get_backend(type)
+@settings(max_examples=50, deadline=None)
+def test_normalising_twice_changes_nothing(engine: str, data: st.DataObject) -> None:
+    backend = get_backend(engine)
     try:
-        once = backend.normalize_options(data.draw(raw_options(type))).options
+        once = backend.normalize_options(data.draw(raw_options(engine))).options
     except OptionError:
         assume(False)
     assert backend.normalize_options(once).options == once
-    assert backend.normalize_options(once).warnings == []
 
 
-@pytest.mark.parametrize("type", [*ENGINES, "command"])
+@pytest.mark.parametrize("engine", [*ENGINES, "command"])
 @given(text=st.text(max_size=80) | st.lists(texts | flag_names.map("--{}".format), max_size=8).map(" ".join))
-@settings(max_examples=300, deadline=None)
-def test_any_text_is_read_or_refused(type: str, text: str) -> None:
+@settings(max_examples=80, deadline=None)
+def test_any_text_is_read_or_refused(engine: str, text: str) -> None:
     try:
-        parsed = get_backend(type).parse_command(text)
+        outcome: object = get_backend(engine).parse_command(text).options
     except ParseError as error:
-        assert error.message
-    else:
-        assert isinstance(parsed.options, dict)
+        outcome = error.message
+    assert isinstance(outcome, dict) or outcome
 
 
 json_values = st.recursive(
@@ -154,23 +167,26 @@ json_values = st.recursive(
 )
 
 
-@pytest.mark.parametrize("type", [*ENGINES, "command"])
+@pytest.mark.parametrize("engine", [*ENGINES, "command"])
 @given(data=st.data())
-@settings(max_examples=300, deadline=None)
-def test_any_json_is_decoded_or_refused(type: str, data: st.DataObject) -> None:
-    backend = get_backend(type)
+@settings(max_examples=80, deadline=None)
+def test_any_json_is_decoded_or_refused(engine: str, data: st.DataObject) -> None:
+    backend = get_backend(engine)
     names = st.sampled_from([option.name for option in backend.fields]) | st.text(max_size=6)
     raw = data.draw(st.dictionaries(names | st.just("extra_args"), json_values, max_size=4) | json_values)
+    refusal = None
     try:
         options = backend.normalize_options(raw).options
-        command = build(type, options)
+        command = build(engine, options)
     except OptionError as error:
-        assert error.field
-        assert error.message
-    else:
-        assert all(isinstance(word, str) and "\0" not in word for word in command.argv)
-        assert backend.files_named_by(options) is not None
-        assert backend.readiness(options).accepted_status == {200}
+        refusal = error
+    if refusal is not None:
+        assert refusal.field
+        assert refusal.message
+        return
+    assert "\0" not in "".join(command.argv)
+    assert all(path for _, path in backend.files_named_by(options))
+    assert backend.readiness(options).accepted_status == {200}
 
 
 def test_every_list_form_is_in_the_property() -> None:
