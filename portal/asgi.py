@@ -1,11 +1,13 @@
-"""The ASGI application: static files, the gateway, log streams, WebSockets, and Django for everything else.
+"""The ASGI application: the gateway first, then static files, log streams and WebSockets, Django for everything else.
 
-Works under uvicorn (``corral web``) and under daphne (``runserver``), which has no lifespan protocol.
+Works under uvicorn (``corral web``) and under daphne (``runserver``), which knows no lifespan: the gateway then starts
+with its first request.
 """
 
 from __future__ import annotations
 
 import os
+from typing import cast
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
@@ -14,11 +16,19 @@ from django.core.asgi import get_asgi_application
 django_application = get_asgi_application()  # loads the apps, which the imports below need
 
 from channels.auth import AuthMiddlewareStack
+from channels.layers import get_channel_layer
 from channels.routing import URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 from django.conf import settings
 
-from gateway.asgi import ASGIApp, Receive, Scope, Send
+from gateway.app import build_gateway
+from gateway.asgi import ASGIApp, Message, Receive, Scope, Send
+from gateway.config import GatewayConfig
+from gateway.loader import find_principal, load_snapshot
+from instances.consumers import websocket_urlpatterns
+from instances.logs import http as logs
+from instances.logs.hub import close_hub
+from portal.sessions import find_session_principal
 from portal.static import StaticFiles
 
 
@@ -29,31 +39,57 @@ class Portal:
         self.static = static
         self.websockets = websockets
         self.pages = pages
+        self.gateway = build_gateway(
+            make_gateway_config(),
+            next_app=self.serve_rest,
+            redis_url=settings.CORRAL.effective_redis_url,
+            load_snapshot=load_snapshot,
+            find_principal=find_principal,
+            channel_layer=get_channel_layer(),
+            session_principal=find_session_principal,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Serve one connection, or the server's whole life (lifespan)."""
+
+        async def receive_and_close() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await self.end_streams()
+            return message
+
+        await self.gateway(scope, receive_and_close if scope["type"] == "lifespan" else receive, send)
+
+    async def serve_rest(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what is not the gateway's."""
         if scope["type"] == "websocket":
             await self.websockets(scope, receive, send)
-        elif scope["type"] == "http":
-            file = self.static.find(scope["path"])
-            if file is not None:
-                await self.static.serve(file, scope, receive, send)
-            else:
-                await self.pages(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self.live(receive, send)
+        elif (file := self.static.find(scope["path"])) is not None:
+            await self.static.serve(file, scope, receive, send)
+        elif logs.handles(scope):
+            await logs.app(scope, receive, send)
+        else:
+            await self.pages(scope, receive, send)
 
-    async def live(self, receive: Receive, send: Send) -> None:
-        """Speak the lifespan protocol."""
-        while True:
-            message = await receive()
-            await send({"type": f"{message['type']}.complete"})
-            if message["type"] == "lifespan.shutdown":
-                return
+    async def end_streams(self) -> None:
+        """End the log streams, which would otherwise hold up the server's stop for as long as it lets them."""
+        await close_hub()
+
+
+def make_gateway_config() -> GatewayConfig:
+    """Return the gateway's view of the settings."""
+    corral = settings.CORRAL
+    return GatewayConfig(
+        require_inference_auth=corral.require_inference_auth,
+        require_management_auth=corral.require_management_auth,
+        allowed_origins=tuple(corral.allowed_origins),
+        queue_limit=corral.queue_limit,
+        on_demand_start_timeout_s=corral.on_demand_start_timeout,
+    )
 
 
 application = Portal(
     static=StaticFiles(settings.STATIC_ROOT, settings.STATIC_URL),
-    websockets=AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter([]))),
-    pages=django_application,
+    websockets=AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+    pages=cast("ASGIApp", django_application),
 )

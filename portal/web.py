@@ -38,14 +38,25 @@ def run_web(arguments: Sequence[str]) -> int:
         importlib.import_module("portal.asgi")
     if options.attached and not wait_for_start():
         return 0
-    server = uvicorn.Server(config)
+    server = Server(config)
     if settings.web_workers == 1:
         server.run(sockets=[listener])
         return 0 if server.started else 1
     from uvicorn.supervisors import Multiprocess  # noqa: PLC0415  only for several processes
 
-    Multiprocess(config, target=server.run, sockets=[listener]).run()
+    Multiprocess(config, sockets=[listener]).run()
     return 0
+
+
+class Server(uvicorn.Server):
+    """A server in whose stop log followers end at once: they would never end by themselves."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, end the streams, let other requests finish."""
+        for server in self.servers:
+            server.close()
+        await self.config.loaded_app.end_streams()
+        await super().shutdown(sockets)
 
 
 def make_config(workers: int, application: str = APPLICATION) -> uvicorn.Config:
