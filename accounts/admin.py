@@ -12,7 +12,7 @@ from accounts.models import ApiKey, User
 
 
 @admin.register(User)
-class PersonAdmin(UserAdmin):
+class PersonAdmin(UserAdmin):  # type: ignore[type-arg]  # Django's class takes no type argument at run time
     """People. The role decides; Django's own flags follow from it and are not shown as something to set."""
 
     list_display = ("username", "email", "role", "is_active", "last_login")
@@ -29,7 +29,7 @@ class PersonAdmin(UserAdmin):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin):
+class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's class takes no type argument at run time
     """Keys. They are made elsewhere, where the secret can be shown once; here they are looked at and revoked."""
 
     list_display = ("name", "key_hint", "kind", "user", "permission_mode", "last_used_at", "expires_at", "revoked_at")

@@ -17,7 +17,7 @@ from instances.errors import InstanceError
 from instances.models import Instance, InstanceEvent, InstanceShare, KeyPermission, Node, Run
 
 
-class InspectionAdmin(admin.ModelAdmin):
+class InspectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's class takes no type argument at run time
     """Base for rows that only Corral itself writes: nothing can be added, changed or deleted."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -108,7 +108,7 @@ class InstanceEventAdmin(InspectionAdmin):
 
 
 @admin.register(InstanceShare)
-class InstanceShareAdmin(admin.ModelAdmin):
+class InstanceShareAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's class takes no type argument at run time
     """Who may use which instance."""
 
     list_display = ("instance", "user", "group", "level")
@@ -118,7 +118,7 @@ class InstanceShareAdmin(admin.ModelAdmin):
 
 
 @admin.register(KeyPermission)
-class KeyPermissionAdmin(admin.ModelAdmin):
+class KeyPermissionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's class takes no type argument at run time
     """Which instances a key of mode ``per_instance`` opens."""
 
     list_display = ("api_key", "instance")

@@ -1,4 +1,4 @@
-"""What can go wrong with instances. Each error has an HTTP status, llamactl's ``error`` code and a sentence for people."""
+"""What can go wrong with instances. Each error has an HTTP status, llamactl's ``error`` code and a sentence."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def describe_instance_settings() -> dict[str, Any]:
 
 
 def mask_arguments(arguments: Sequence[str]) -> list[str]:
-    """Return arguments with the values of secret-looking ones masked: ``--api-key X``, ``--api-key=X``, ``-e TOKEN=X``."""
+    """Mask the values of secret-looking arguments: ``--api-key X``, ``--api-key=X``, ``-e TOKEN=X``."""
     shown: list[str] = []
     hide_next = False
     for argument in arguments:

@@ -14,10 +14,8 @@ handler500 = "portal.views.show_server_error"
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     # Management API
-    *(pattern for route, view, name in (
-        ("api/v1/version", views.VersionView, "api-version"),
-        ("api/v1/config", views.ConfigView, "api-config"),
-    ) for pattern in both(route, view, name)),  # fmt: skip
+    *both("api/v1/version", views.VersionView, "api-version"),
+    *both("api/v1/config", views.ConfigView, "api-config"),
     path("api/v1/", include("instances.api.urls")),
     re_path(r"^api(/|$)", views.UnknownView.as_view()),
     # The API's documentation

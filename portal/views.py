@@ -54,7 +54,7 @@ class UnknownView(ManagementView):
 
     schema = None
 
-    def http_method_not_allowed(self, request: Request, *args: Any, **kwargs: Any) -> NoReturn:
+    def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> NoReturn:
         """Answer 404, as no method is allowed at an address that doesn't exist."""
         raise exceptions.NotFound
 
@@ -68,7 +68,7 @@ class SchemaView(SpectacularJSONAPIView):
     @extend_schema(exclude=True)
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return the document."""
-        response: Response = SpectacularAPIView.get(self, request, *args, **kwargs)
+        response: Response = SpectacularAPIView.get(self, request, *args, **kwargs)  # type: ignore[no-untyped-call]  # it has none
         return response
 
 

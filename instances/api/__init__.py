@@ -1,0 +1,1 @@
+"""The management API of instances and engines, below ``/api/v1/``."""

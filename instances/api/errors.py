@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from functools import singledispatch
 from typing import Any
 
-from django.core.exceptions import RequestDataTooBig
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
+from django.core.exceptions import RequestDataTooBig
 from django.db import OperationalError
 from django.http import Http404, HttpResponse, HttpResponseBase
 from rest_framework import exceptions
@@ -49,7 +50,12 @@ class InvalidParameter(InstanceError):
 
 
 def error_response(
-    code: str, details: str, *, status: int, fields: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+    code: str,
+    details: str,
+    *,
+    status: int,
+    fields: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> HttpResponse:
     """Return an error in llamactl's form, with a newline at its end."""
     body: dict[str, Any] = {"error": code, "details": details}
@@ -81,29 +87,64 @@ def instance_error_response(error: InstanceError) -> HttpResponse:
 
 def handle_exception(error: Exception, context: Mapping[str, Any]) -> HttpResponseBase | None:
     """Answer what a management view raised; None for what nobody expected, which becomes a logged 500."""
-    if isinstance(error, InstanceError):
-        return instance_error_response(error)
-    if isinstance(error, AccountError):
-        return error_response(error.code, str(error), status=error.status)
-    if isinstance(error, exceptions.NotAuthenticated):
-        return authentication_response("Missing API key")
-    if isinstance(error, exceptions.AuthenticationFailed):
-        return authentication_response("Invalid API key")
-    if isinstance(error, exceptions.PermissionDenied | DjangoPermissionDenied):
-        return error_response("permission_denied", str(error) or "This is not allowed.", status=403)
-    if isinstance(error, exceptions.NotFound | Http404):
-        path = context["request"].path
-        return error_response("not_found", f"There is nothing at {path}", status=404)
-    if isinstance(error, exceptions.MethodNotAllowed):
-        allowed = ", ".join(context["view"].allowed_methods)
-        details = f"The method {context['request'].method} is not allowed here, only {allowed}."
-        return error_response("method_not_allowed", details, status=405, headers={"Allow": allowed})
-    if isinstance(error, RequestDataTooBig):
-        return instance_error_response(BodyTooLarge("The body is too large."))
-    if isinstance(error, exceptions.APIException):
-        return error_response("invalid_request", str(error.detail), status=error.status_code)
-    if isinstance(error, OperationalError):
-        logger.exception("the database did not answer")
-        details = "The database does not answer at the moment. Try again."
-        return error_response("database_unavailable", details, status=503, headers={"Retry-After": "2"})
+    return answer(error, context)
+
+
+@singledispatch
+def answer(error: Exception, context: Mapping[str, Any]) -> HttpResponseBase | None:
+    """Return the answer for an exception by its class; this one is for all that have no other."""
     return None
+
+
+@answer.register
+def _(error: InstanceError, context: Mapping[str, Any]) -> HttpResponse:
+    return instance_error_response(error)
+
+
+@answer.register
+def _(error: AccountError, context: Mapping[str, Any]) -> HttpResponse:
+    return error_response(error.code, str(error), status=error.status)
+
+
+@answer.register
+def _(error: exceptions.NotAuthenticated, context: Mapping[str, Any]) -> HttpResponse:
+    return authentication_response("Missing API key")
+
+
+@answer.register
+def _(error: exceptions.AuthenticationFailed, context: Mapping[str, Any]) -> HttpResponse:
+    return authentication_response("Invalid API key")
+
+
+@answer.register
+def _(error: exceptions.PermissionDenied | DjangoPermissionDenied, context: Mapping[str, Any]) -> HttpResponse:
+    return error_response("permission_denied", str(error) or "This is not allowed.", status=403)
+
+
+@answer.register
+def _(error: exceptions.NotFound | Http404, context: Mapping[str, Any]) -> HttpResponse:
+    return error_response("not_found", f"There is nothing at {context['request'].path}", status=404)
+
+
+@answer.register
+def _(error: exceptions.MethodNotAllowed, context: Mapping[str, Any]) -> HttpResponse:
+    allowed = ", ".join(context["view"].allowed_methods)
+    details = f"The method {context['request'].method} is not allowed here, only {allowed}."
+    return error_response("method_not_allowed", details, status=405, headers={"Allow": allowed})
+
+
+@answer.register
+def _(error: RequestDataTooBig, context: Mapping[str, Any]) -> HttpResponse:
+    return instance_error_response(BodyTooLarge("The body is too large."))
+
+
+@answer.register
+def _(error: exceptions.APIException, context: Mapping[str, Any]) -> HttpResponse:
+    return error_response("invalid_request", str(error.detail), status=error.status_code)
+
+
+@answer.register
+def _(error: OperationalError, context: Mapping[str, Any]) -> HttpResponse:
+    logger.error("the database did not answer", exc_info=error)
+    details = "The database does not answer at the moment. Try again."
+    return error_response("database_unavailable", details, status=503, headers={"Retry-After": "2"})

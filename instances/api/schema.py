@@ -46,9 +46,9 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
     """The three places for an API key."""
 
     target_class = "accounts.authentication.ApiKeyAuthentication"
-    name = ["BearerAuth", "ApiKeyAuth", "ApiKeyQuery"]  # type: ignore[assignment]  # the base accepts a list, says str
+    name = ["BearerAuth", "ApiKeyAuth", "ApiKeyQuery"]
 
-    def get_security_definition(self, auto_schema: AutoSchema) -> list[dict[str, Any]]:  # type: ignore[override]
+    def get_security_definition(self, auto_schema: AutoSchema) -> list[dict[str, Any]]:
         """Describe them as OpenAPI has it."""
         return [
             {"type": "http", "scheme": "bearer", "description": "A management key."},

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rest_framework import serializers
 
 from instances.backends.registry import BACKENDS
 from instances.enums import LLAMACTL_STATUS, State
 
 
-class ErrorSerializer(serializers.Serializer):
+class ErrorSerializer(serializers.Serializer[Any]):
     """Every error but a 401."""
 
     error = serializers.CharField(help_text="A stable word, such as `invalid_instance`.")
@@ -17,27 +19,27 @@ class ErrorSerializer(serializers.Serializer):
         child=serializers.CharField(), required=False, help_text="What is wrong with which option."
     )
 
-    def get_fields(self) -> dict[str, serializers.Field]:
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         """Rename ``fields_``: a serializer's own ``fields`` can't be declared under its name."""
         found = super().get_fields()
         found["fields"] = found.pop("fields_")
         return found
 
 
-class AuthenticationErrorDetailSerializer(serializers.Serializer):
+class AuthenticationErrorDetailSerializer(serializers.Serializer[Any]):
     """Inside of a 401."""
 
     message = serializers.CharField()
     type = serializers.CharField(default="authentication_error")
 
 
-class AuthenticationErrorSerializer(serializers.Serializer):
+class AuthenticationErrorSerializer(serializers.Serializer[Any]):
     """A 401, in the form of the key checks."""
 
     error = AuthenticationErrorDetailSerializer()
 
 
-class OptionsSerializer(serializers.Serializer):
+class OptionsSerializer(serializers.Serializer[Any]):
     """An instance's options. What is absent gets the default of the settings."""
 
     nodes = serializers.ListField(
@@ -71,7 +73,7 @@ class OptionsPatchSerializer(OptionsSerializer):
     backend_type = serializers.ChoiceField(choices=sorted(BACKENDS), required=False)
 
 
-class InstanceSerializer(serializers.Serializer):
+class InstanceSerializer(serializers.Serializer[Any]):
     """An instance: llamactl's fields, then Corral's."""
 
     id = serializers.IntegerField()
@@ -105,7 +107,7 @@ class WrittenInstanceSerializer(InstanceSerializer):
     )
 
 
-class EventSerializer(serializers.Serializer):
+class EventSerializer(serializers.Serializer[Any]):
     """Something that happened to an instance."""
 
     id = serializers.IntegerField()
@@ -118,13 +120,13 @@ class EventSerializer(serializers.Serializer):
     created = serializers.IntegerField(help_text="Unix seconds.")
 
 
-class CommandSerializer(serializers.Serializer):
+class CommandSerializer(serializers.Serializer[Any]):
     """A command line to read."""
 
     command = serializers.CharField()
 
 
-class ParsedCommandSerializer(serializers.Serializer):
+class ParsedCommandSerializer(serializers.Serializer[Any]):
     """Options for an instance; also under the engine's older key, such as `llama_server_options`."""
 
     backend_type = serializers.ChoiceField(choices=sorted(BACKENDS))

@@ -7,7 +7,7 @@ from typing import Any
 from django.urls import URLPattern, path
 from rest_framework.views import APIView
 
-from instances.api import schema as schema  # registers what the OpenAPI document says about keys
+from instances.api import schema  # noqa: F401  registers what the OpenAPI document says about keys
 from instances.api.views.actions import EventListView, LogView, RestartView, StartView, StopView
 from instances.api.views.backends import DescriptionView, ParseCommandView
 from instances.api.views.instances import InstanceListView, InstanceView

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from django.conf import settings
 from django.db.models import QuerySet
@@ -21,7 +21,6 @@ from instances.domain.presets import files_named_by_preset
 from instances.enums import ShareLevel
 from instances.errors import InstanceNotFound, PermissionDenied
 from instances.models import Instance, InstanceShare
-from instances.models.instance import InstanceQuerySet
 
 LEVELS = [ShareLevel.USE, ShareLevel.OPERATE, ShareLevel.MANAGE]
 ADMINISTRATORS_OPTIONS = ("environment", "command_override")
@@ -30,7 +29,7 @@ ADMINISTRATORS_OPTIONS = ("environment", "command_override")
 
 def visible_instances(actor: Actor) -> QuerySet[Instance]:
     """Return the instances the actor may see, with their node and owner, by name."""
-    instances = cast("InstanceQuerySet", Instance.objects.all())
+    instances = Instance.objects.all()
     if actor.user is not None:
         instances = instances.visible_to(actor.user)
     if actor.is_limited_to_instances:
@@ -59,7 +58,8 @@ def levels_of(actor: Actor, instances: list[Instance]) -> dict[int, ShareLevel |
         else None
         for instance in instances
     }
-    shares = InstanceShare.objects.filter(instance__in=[pk for pk, level in found.items() if level != ShareLevel.MANAGE])
+    others = [pk for pk, level in found.items() if level != ShareLevel.MANAGE]
+    shares = InstanceShare.objects.filter(instance__in=others)
     mine = shares.filter(user=actor.user) | shares.filter(group__in=actor.user.groups.all())
     for instance_id, text in mine.values_list("instance_id", "level"):
         level, known = ShareLevel(text), found[instance_id]

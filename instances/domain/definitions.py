@@ -18,6 +18,7 @@ from instances.domain.access import check_options_allowed
 from instances.domain.option_readers import OptionReader
 from instances.domain.options import (
     LAUNCH_OPTIONS,
+    NOT_AN_OBJECT,
     WantedInstance,
     read_backend_options,
     read_options,
@@ -108,6 +109,8 @@ def change_row(*, actor: Actor, pk: int, options: object, merge: bool) -> tuple[
     row = Instance.objects.select_for_update(of=("self",)).select_related("node", "owner").filter(pk=pk).first()
     if row is None:
         raise InstanceNotFound("The instance was deleted meanwhile.")
+    if not isinstance(options, Mapping):
+        raise InvalidOptions(NOT_AN_OBJECT)
     wanted = read_options(merge_options(row, options) if merge else complete_options(row, options))
     check_options_allowed(actor=actor, backend_type=wanted.backend_type, options=wanted.options, before=row)
     if wanted.node not in ("", row.node.name):
@@ -138,26 +141,21 @@ def change_row(*, actor: Actor, pk: int, options: object, merge: bool) -> tuple[
     return row, wanted.warnings
 
 
-def complete_options(row: Instance, options: object) -> object:
-    """Return the options of a replacement with the engine filled in when it is absent."""
-    if not isinstance(options, Mapping):
-        return options
-    options = replace_legacy_key(options)
-    if options.get("backend_type") is None:
-        options["backend_type"] = row.backend_type
-    return options
+def complete_options(row: Instance, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with an older key renamed and the engine filled in when it is absent."""
+    completed = replace_legacy_key(options)
+    if completed.get("backend_type") is None:
+        completed["backend_type"] = row.backend_type
+    return completed
 
 
-def merge_options(row: Instance, patch: object) -> object:
+def merge_options(row: Instance, patch: Mapping[str, Any]) -> dict[str, Any]:
     """Return the row's options changed by a patch as JSON Merge Patch has it (RFC 7396): null removes.
 
     Objects (``backend_options``, its ``extra_args``, ``environment``) merge key by key. Another engine begins without
     the old one's options.
     """
-    if not isinstance(patch, Mapping):
-        return patch
     patch = complete_options(row, patch)
-    assert isinstance(patch, dict)
     merged: dict[str, Any] = {
         **row.options, "backend_type": row.backend_type, "group": row.group,
         "pinned": row.pinned, "disabled": row.disabled,

@@ -44,6 +44,10 @@ def describe_options(instance: Instance, *, with_secrets: bool) -> dict[str, Any
 def mask_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values with those masked whose names look like secrets, one level of nesting included."""
     return {
-        name: mask_secrets(value) if isinstance(value, Mapping) else MASK if SECRET_NAME.search(name) and value else value
+        name: mask_secrets(value)
+        if isinstance(value, Mapping)
+        else MASK
+        if value and SECRET_NAME.search(name)
+        else value
         for name, value in values.items()
     }

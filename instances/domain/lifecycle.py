@@ -201,7 +201,7 @@ def lock_startable(instance: Instance) -> Instance:
 
 
 def wish_running(row: Instance, *, actor: Actor, kind: str) -> None:
-    """Write the wish that the locked instance runs, as of now, and wake its node. A pending restart is not waited for."""
+    """Write the wish that the locked instance runs, as of now, and wake its node; a back-off ends."""
     now = timezone.now()
     if row.state == State.FAILED:
         forget_failure(row, actor=actor)
@@ -217,7 +217,9 @@ def wish_running(row: Instance, *, actor: Actor, kind: str) -> None:
 
 def forget_failure(row: Instance, *, actor: Actor) -> None:
     """Move a failed instance to stopped, as an explicit wish overrules the failure; restarts are counted anew."""
-    if transition(row.pk, to=State.STOPPED, actor=actor.label, allowed=[State.FAILED], restart_count=0, restart_at=None):
+    if transition(
+        row.pk, to=State.STOPPED, actor=actor.label, allowed=[State.FAILED], restart_count=0, restart_at=None
+    ):
         row.refresh_from_db()
 
 

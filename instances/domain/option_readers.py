@@ -84,7 +84,7 @@ class OptionReader:
             return {}
         for key, text in value.items():
             if not VARIABLE_NAME.fullmatch(key):
-                self.faults[name] = f"{name}: {shorten(key)} is not the name of a variable (letters, digits, underscores)."
+                self.faults[name] = f"{name}: {shorten(key)} is not a variable's name (letters, digits, underscores)."
             elif not isinstance(text, str):
                 self.faults[name] = f"{name}: {key} must be a text, not {shorten(text)}. Put it in quotes."
             elif fault := find_text_fault(text):

@@ -24,6 +24,7 @@ from instances.errors import InvalidOptions
 
 COUNTS = {"max_restarts": 1_000_000, "restart_delay": 366 * 24 * 3600, "idle_timeout": 10 * 366 * 24 * 60}
 """Largest values: a number of times, seconds, minutes."""
+NOT_AN_OBJECT = "the options must be a JSON object."
 KNOWN = (
     "nodes", "backend_type", "backend_options", "auto_restart", "max_restarts", "restart_delay", "on_demand_start",
     "idle_timeout", "environment", "preset_ini", "docker_enabled", "command_override", "group", "pinned", "disabled",
@@ -34,7 +35,7 @@ LAUNCH_OPTIONS = ("backend_options", "environment", "preset_ini", "docker_enable
 
 @dataclass(frozen=True)
 class WantedInstance:
-    """What a client asks for, validated. ``options`` is what the row stores; ``port`` 0 and ``node`` "" mean "choose"."""
+    """What a client asks for, validated. ``options`` is what the row stores; ``port`` 0 and ``node`` "": choose one."""
 
     backend_type: str
     options: dict[str, Any]
@@ -49,7 +50,7 @@ class WantedInstance:
 def read_options(raw: object) -> WantedInstance:
     """Validate the options of a new or replaced instance; raise InvalidOptions naming every fault."""
     if not isinstance(raw, Mapping):
-        raise InvalidOptions("The options must be a JSON object.")
+        raise InvalidOptions(NOT_AN_OBJECT)
     reader = OptionReader(replace_legacy_key(raw))
     warn_of_unknown_names(reader)
     backend = read_backend(reader)
@@ -148,7 +149,7 @@ def read_launch_options(reader: OptionReader, backend: Backend) -> dict[str, Any
             reader.warnings.append(f"command_override was ignored: {reason}.")
             found["command_override"] = ""
         elif any(not character.isprintable() for character in found["command_override"]):
-            reader.faults["command_override"] = "command_override must be the path of a program without control characters."
+            reader.faults["command_override"] = "command_override must be a path without control characters."
     return {name: value for name, value in found.items() if value not in (None, "", {})}
 
 

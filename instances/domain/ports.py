@@ -1,4 +1,4 @@
-"""Giving ports to engines: from the configured range, not taken by another instance, and free in the operating system."""
+"""Giving ports to engines: from the configured range, not another instance's, and free in the operating system."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FIELD = "backend_options.port"
 
 def is_port_free(port: int) -> bool:
     """Whether a server could listen on the port now, on every address and on loopback (another may hold either)."""
-    for host in ("0.0.0.0", "127.0.0.1"):
+    for host in ("0.0.0.0", "127.0.0.1"):  # noqa: S104  a test bind, closed at once
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             # As servers do: a connection in TIME_WAIT does not hold the port, a listener does.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

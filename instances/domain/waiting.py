@@ -102,7 +102,7 @@ def has_ended(instance: Instance, generation: int) -> bool:
 
 
 def wait_for_stop(instance: Instance) -> Instance:
-    """Wait until the instance holds no process, or somebody wants it to run again; return the row. Raises StopFailed."""
+    """Wait until the instance holds no process, or is wanted again; return the row. Raises StopFailed."""
     for latest in watch(instance.pk, stop_time_s()):
         if latest.state in (State.STOPPED, State.FAILED) or latest.desired_state == DesiredState.RUNNING:
             return latest

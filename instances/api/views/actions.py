@@ -31,7 +31,8 @@ EVENTS = 1000
 class Action(Protocol):
     """A function of ``domain/lifecycle.py``."""
 
-    def __call__(self, *, actor: Actor, instance: Instance) -> Instance: ...
+    def __call__(self, *, actor: Actor, instance: Instance) -> Instance:
+        """Do it for the actor and return the instance as it is then."""
 
 
 class ActionView(ManagementView):

@@ -22,14 +22,15 @@ from instances.domain.access import find_instance, visible_instances
 from instances.domain.lifecycle import create_instance, delete_instance, update_instance
 from instances.enums import LLAMACTL_STATUS, State
 
+STATUSES = sorted(set(LLAMACTL_STATUS.values()))
 FILTERS = [
-    OpenApiParameter("status", OpenApiTypes.STR, description=f"One or more of {', '.join(sorted(set(LLAMACTL_STATUS.values())))}."),
+    OpenApiParameter("status", OpenApiTypes.STR, description=f"One or more of {', '.join(STATUSES)}."),
     OpenApiParameter("state", OpenApiTypes.STR, description=f"One or more of {', '.join(State.values)}."),
     OpenApiParameter("backend", OpenApiTypes.STR, description="Engines, such as llama_cpp."),
     OpenApiParameter("node", OpenApiTypes.STR, description="Names of nodes."),
     OpenApiParameter("owner", OpenApiTypes.STR, description="Names of users."),
     OpenApiParameter("group", OpenApiTypes.STR, description="Groups of instances."),
-    OpenApiParameter("limit", OpenApiTypes.INT, description="At most so many; adds the headers X-Total-Count and Link."),
+    OpenApiParameter("limit", OpenApiTypes.INT, description="At most so many; adds X-Total-Count and Link."),
     OpenApiParameter("offset", OpenApiTypes.INT, description="Leave out so many first."),
 ]  # fmt: skip
 
@@ -68,7 +69,7 @@ class InstanceView(ManagementView):
         tags=["instances"],
         parameters=[
             NAME,
-            OpenApiParameter("start", OpenApiTypes.BOOL, description="Start it; default: the setting `start_on_create`."),
+            OpenApiParameter("start", OpenApiTypes.BOOL, description="Start it; default: `start_on_create`."),
             STATUS_FORMAT,
         ],
         request=OptionsSerializer,

@@ -1,0 +1,68 @@
+"""What every test may use: people, their keys, a client of the management API, and changed settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from django.test import Client
+
+from accounts.enums import KeyKind, Role
+from accounts.models import User
+from tests.factories import make_key, make_user
+
+
+@pytest.fixture
+def change_settings(settings: Any) -> Callable[..., None]:
+    """Return a function that changes Corral's settings for this test."""
+
+    def change(**values: object) -> None:
+        settings.CORRAL = msgspec.structs.replace(settings.CORRAL, **values)
+
+    return change
+
+
+@pytest.fixture
+def admin(db: None) -> User:
+    """An administrator."""
+    return make_user("ada", Role.ADMIN)
+
+
+@pytest.fixture
+def operator(db: None) -> User:
+    """An operator."""
+    return make_user("olga", Role.OPERATOR)
+
+
+@pytest.fixture
+def member(db: None) -> User:
+    """A member."""
+    return make_user("mia", Role.MEMBER)
+
+
+class ApiClient:
+    """A management client that sends JSON and one person's management key."""
+
+    def __init__(self, key: str = "") -> None:
+        self.client = Client(headers={"Authorization": f"Bearer {key}"} if key else None)
+
+    def __call__(self, method: str, path: str, body: object = None, **options: Any) -> Any:
+        """Send a request; ``body`` is JSON unless it is bytes."""
+        if body is not None:
+            options["data"] = body if isinstance(body, bytes) else msgspec.json.encode(body)
+            options.setdefault("content_type", "application/json")
+        return self.client.generic(method, f"/api/v1/{path}", **options)
+
+
+@pytest.fixture
+def api_of() -> Callable[[User], ApiClient]:
+    """Return a function that makes a client for a person."""
+    return lambda user: ApiClient(make_key(user, KeyKind.MANAGEMENT))
+
+
+@pytest.fixture
+def api(admin: User, api_of: Callable[[User], ApiClient]) -> ApiClient:
+    """The administrator's client."""
+    return api_of(admin)

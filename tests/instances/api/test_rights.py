@@ -1,0 +1,131 @@
+"""Who may call what: every endpoint for each kind of caller."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from accounts.enums import KeyKind, Role
+from accounts.models import User
+from instances.models import InstanceShare
+from tests.conftest import ApiClient
+from tests.factories import make_instance, make_key, make_user
+
+BODY = {"backend_type": "llama_cpp", "backend_options": {}}
+COMMAND = {"command": "llama-server -m a.gguf"}
+# method, path, body, then the status for: administrator, operator and owner, member with a "use" share, another operator,
+# another member. The node is away, so who may start gets 503.
+ENDPOINTS: list[tuple[str, str, object, tuple[int, int, int, int, int]]] = [
+    ("GET", "version", None, (200, 200, 200, 200, 200)),
+    ("GET", "config", None, (200, 200, 403, 200, 403)),
+    ("GET", "server/help", None, (503, 503, 403, 503, 403)),
+    ("GET", "server/version", None, (503, 503, 403, 503, 403)),
+    ("GET", "server/devices", None, (503, 503, 403, 503, 403)),
+    ("GET", "backends/llama-cpp/help", None, (503, 503, 403, 503, 403)),
+    ("GET", "backends/llama-cpp/version", None, (503, 503, 403, 503, 403)),
+    ("GET", "backends/llama-cpp/devices", None, (503, 503, 403, 503, 403)),
+    ("GET", "backends/vllm/version", None, (503, 503, 403, 503, 403)),
+    ("GET", "backends/mlx/help", None, (503, 503, 403, 503, 403)),
+    ("POST", "backends/llama-cpp/parse-command", COMMAND, (200, 200, 200, 200, 200)),
+    ("POST", "backends/mlx/parse-command", COMMAND, (200, 200, 200, 200, 200)),
+    ("POST", "backends/vllm/parse-command", COMMAND, (200, 200, 200, 200, 200)),
+    ("GET", "instances", None, (200, 200, 200, 200, 200)),
+    ("POST", "instances/beta", BODY, (201, 201, 403, 201, 403)),
+    ("GET", "instances/alpha", None, (200, 200, 200, 200, 404)),
+    ("PUT", "instances/alpha", BODY, (200, 200, 403, 403, 404)),
+    ("PATCH", "instances/alpha", {"group": "big"}, (200, 200, 403, 403, 404)),
+    ("DELETE", "instances/alpha", None, (204, 204, 403, 403, 404)),
+    ("POST", "instances/alpha/start", None, (503, 503, 403, 503, 404)),
+    ("POST", "instances/alpha/stop", None, (200, 200, 403, 200, 404)),
+    ("POST", "instances/alpha/restart", None, (503, 503, 403, 503, 404)),
+    ("GET", "instances/alpha/logs", None, (200, 200, 403, 200, 404)),
+    ("GET", "instances/alpha/events", None, (200, 200, 200, 200, 404)),
+]
+CALLERS = ["ada", "olga", "mia", "otto", "max"]
+
+
+@pytest.fixture
+def people(admin: User, operator: User, member: User) -> dict[str, User]:
+    instance = make_instance("alpha", owner=operator)
+    InstanceShare.objects.create(instance=instance, user=member, level="use")
+    strangers = [make_user("otto", Role.OPERATOR), make_user("max")]
+    return {user.username: user for user in (admin, operator, member, *strangers)}
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize(("method", "path", "body", "statuses"), ENDPOINTS, ids=[f"{e[0]} {e[1]}" for e in ENDPOINTS])
+def test_each_caller_gets_what_their_role_and_shares_allow(
+    people: dict[str, User], caller: str, method: str, path: str, body: object, statuses: tuple[int, ...]
+) -> None:
+    response = ApiClient(make_key(people[caller]))(method, path, body)
+
+    assert response.status_code == statuses[CALLERS.index(caller)], response.content
+    if response.status_code >= 400:
+        assert set(response.json()) <= {"error", "details", "fields"}
+        assert response.content.endswith(b"}\n")
+
+
+@pytest.mark.parametrize(("method", "path", "body", "statuses"), ENDPOINTS, ids=[f"{e[0]} {e[1]}" for e in ENDPOINTS])
+def test_without_a_key_or_with_an_inference_key_nothing_is_let_in(
+    people: dict[str, User], method: str, path: str, body: object, statuses: object
+) -> None:
+    anonymous = ApiClient()(method, path, body)
+    inference = ApiClient(make_key(people["ada"], KeyKind.INFERENCE))(method, path, body)
+
+    assert anonymous.status_code == inference.status_code == 401
+    assert anonymous.content == b'{"error": {"message": "Missing API key", "type": "authentication_error"}}'
+    assert inference.content == b'{"error": {"message": "Invalid API key", "type": "authentication_error"}}'
+
+
+@pytest.mark.parametrize(("method", "path", "body", "statuses"), ENDPOINTS, ids=[f"{e[0]} {e[1]}" for e in ENDPOINTS])
+def test_a_slash_at_the_end_changes_nothing_and_is_never_redirected(
+    people: dict[str, User], method: str, path: str, body: object, statuses: tuple[int, ...]
+) -> None:
+    assert ApiClient(make_key(people["ada"]))(method, f"{path}/", body).status_code == statuses[0]
+
+
+@pytest.mark.parametrize("path", sorted({endpoint[1] for endpoint in ENDPOINTS}))
+def test_a_wrong_method_is_a_405_that_names_the_right_ones(people: dict[str, User], path: str) -> None:
+    allowed = {endpoint[0] for endpoint in ENDPOINTS if endpoint[1] == path}
+    wrong = "PROPFIND" if path in ("instances/alpha", "instances/beta") else "DELETE"
+
+    response = ApiClient(make_key(people["ada"]))(wrong, path)
+
+    assert response.status_code == 405
+    assert response.json()["error"] == "method_not_allowed"
+    assert allowed <= {method.strip() for method in response.headers["Allow"].split(",")}
+
+
+def test_management_without_authentication_is_full_rights_for_everybody(
+    people: dict[str, User], change_settings: Any
+) -> None:
+    change_settings(require_management_auth=False)
+
+    assert ApiClient()("PATCH", "instances/alpha", {"environment": {"A": "1"}}).status_code == 200
+    assert ApiClient("not a key")("GET", "instances/alpha").status_code == 401
+
+
+def test_without_authentication_another_sites_page_can_change_nothing(
+    people: dict[str, User], change_settings: Any
+) -> None:
+    change_settings(require_management_auth=False)
+
+    response = ApiClient()("DELETE", "instances/alpha", headers={"Sec-Fetch-Site": "cross-site"})
+
+    assert response.status_code == 403
+
+
+def test_options_needs_no_key_because_a_preflight_has_none(db: None) -> None:
+    response = ApiClient()("OPTIONS", "instances/alpha")
+
+    assert response.status_code == 204
+    assert "PUT" in response.headers["Allow"]
+
+
+def test_an_unknown_path_is_401_without_a_key_and_404_with_one(api: ApiClient) -> None:
+    assert ApiClient()("GET", "nothing/here").status_code == 401
+    for method in ("GET", "POST", "DELETE", "PROPFIND"):
+        response = api(method, "nothing/here")
+        assert response.status_code == 404
+        assert response.json() == {"error": "not_found", "details": "There is nothing at /api/v1/nothing/here"}
