@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 from collections import deque
@@ -19,6 +20,7 @@ from instances.logs.records import Decoder, count_lines, find_last_lines, join_p
 MAX_TAIL = 16 * 2**20
 """Most bytes of log that one look takes into memory."""
 
+_ATTEMPTS = 5
 _LOG_FILE = re.compile(r"([1-9][0-9]*)\.log(?:\.[0-9]+(?:\.gz(?:\.tmp)?)?)?", re.ASCII)
 
 
@@ -74,8 +76,8 @@ def read_tail(folder: Path, *, lines: int | None, stream: str | None = None, max
     """Return the last lines of an instance's log, over rotated parts and, when those are too few, earlier runs.
 
     ``lines`` None means all that is kept. Never more than ``max_bytes``: what is left out then is counted in the
-    answer. Files are read from their end, so a long log costs no more than a short one. A file that goes away meanwhile
-    (rotation, clean-up) ends the look at the lines found so far. Raises LogUnavailable when the disk refuses.
+    answer. Files are read from their end, so a long log costs no more than a short one. Raises LogUnavailable when the
+    disk refuses.
     """
     segments: deque[Segment] = deque()
     missing, room = lines, max_bytes
@@ -99,6 +101,13 @@ def read_tail(folder: Path, *, lines: int | None, stream: str | None = None, max
 
 def _read_run_tail(path: Path, run_id: int, lines: int | None, stream: str | None, room: int) -> tuple[Segment, int]:
     """Return the tail of one run, and how many bytes of the run before it did not fit into ``room``."""
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError):  # renamed or packed while it was read: look again
+            return _try_run_tail(path, run_id, lines, stream, room)
+    raise OSError(f"the log of run {run_id} is rotated faster than it can be read")
+
+
+def _try_run_tail(path: Path, run_id: int, lines: int | None, stream: str | None, room: int) -> tuple[Segment, int]:
     parts = list_parts(path)
     if not parts:
         return Segment(run_id, 0, b""), 0
@@ -115,10 +124,10 @@ def _read_run_tail(path: Path, run_id: int, lines: int | None, stream: str | Non
         # Blocks are not cut at line ends and pieces end no line, so this only says when an exact count is worth it.
         if lines is not None and found > lines:
             data = b"".join(blocks)
-            begin, exact = find_last_lines(data, lines, stream)
+            skip = data.find(b"\n") + 1 if start > parts[0].start else 0
+            begin, found = find_last_lines(data[skip:], lines, stream)
             if begin:
-                return Segment(run_id, start + begin, data[begin:]), 0
-            found = exact
+                return Segment(run_id, start + skip + begin, data[skip + begin :]), 0
         if size > room:
             data = b"".join(blocks)
             begin = data.find(b"\n", size - room) + 1 or size
@@ -128,10 +137,7 @@ def _read_run_tail(path: Path, run_id: int, lines: int | None, stream: str | Non
 
 def _iterate_backwards(parts: list[Part]) -> Iterator[tuple[int, bytes]]:
     for part in reversed(parts):
-        try:
-            yield from read_backwards(part)
-        except FileNotFoundError:
-            return
+        yield from read_backwards(part)
 
 
 def last_lines(path: Path, lines: int, max_bytes: int = 256 * 1024) -> list[str]:

@@ -82,6 +82,15 @@ class LogHub:
         self._access_listeners.add(listener)
         return lambda: self._access_listeners.discard(listener)
 
+    async def close(self) -> None:
+        """End all readers and the connections. For the end of the process; followers must be closed before."""
+        tasks = [shared.task for shared in (*self._feeds.values(), *self._watches.values())]
+        tasks += [self._events] if self._events else []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.redis.aclose()
+
     @property
     def followed_runs(self) -> list[int]:
         """Runs that have a reader now."""
@@ -149,3 +158,10 @@ def get_hub() -> LogHub:
     if loop not in _hubs:
         _hubs[loop] = LogHub()
     return _hubs[loop]
+
+
+async def close_hub() -> None:
+    """Close the hub of the running event loop, if there is one."""
+    hub = _hubs.pop(asyncio.get_running_loop(), None)
+    if hub is not None:
+        await hub.close()

@@ -48,23 +48,10 @@ class LogPump:
 
     async def run(self) -> None:
         """Copy until `finish` is called or the task is cancelled. Neither disk nor Redis errors end it."""
-        loop = asyncio.get_running_loop()
-        moved_at = checked_at = loop.time()
-        while not self._finishing.is_set():
-            pause = ACTIVE_POLL_S if loop.time() - moved_at < QUIET_AFTER_S else QUIET_POLL_S
-            try:
-                async with self._lock:
-                    if loop.time() - checked_at > CHECK_S:
-                        checked_at = loop.time()
-                        self._is_placed = False
-                    if await self._copy_available():
-                        moved_at = loop.time()
-            except (RedisError, OSError) as error:
-                self._note_trouble(error)
-                pause = RETRY_S
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._finishing.wait(), pause)
-        self._reader.close()
+        try:
+            await self._copy_until_finishing()
+        finally:
+            self._reader.close()
 
     async def finish(self, timeout_s: float = 60.0) -> bool:
         """Copy the rest of the log, tell followers that it is complete, and let the stream expire in an hour.
@@ -91,6 +78,24 @@ class LogPump:
         finally:
             self._reader.close()
         return self._is_finished
+
+    async def _copy_until_finishing(self) -> None:
+        loop = asyncio.get_running_loop()
+        moved_at = checked_at = loop.time()
+        while not self._finishing.is_set():
+            pause = ACTIVE_POLL_S if loop.time() - moved_at < QUIET_AFTER_S else QUIET_POLL_S
+            try:
+                async with self._lock:
+                    if loop.time() - checked_at > CHECK_S:
+                        checked_at = loop.time()
+                        self._is_placed = False
+                    if await self._copy_available():
+                        moved_at = loop.time()
+            except (RedisError, OSError) as error:
+                self._note_trouble(error)
+                pause = RETRY_S
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._finishing.wait(), pause)
 
     async def _copy_available(self) -> bool:
         """Copy what the file holds beyond the stream; return whether there was anything."""
