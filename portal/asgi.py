@@ -6,6 +6,8 @@ with its first request.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 from typing import cast
 
@@ -39,6 +41,7 @@ class Portal:
         self.static = static
         self.websockets = websockets
         self.pages = pages
+        self.ending = asyncio.Event()
         self.gateway = build_gateway(
             make_gateway_config(),
             next_app=self.serve_rest,
@@ -55,7 +58,8 @@ class Portal:
         async def receive_and_close() -> Message:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
-                await self.end_streams()
+                self.end_streams()
+                await close_hub()
             return message
 
         await self.gateway(scope, receive_and_close if scope["type"] == "lifespan" else receive, send)
@@ -67,13 +71,30 @@ class Portal:
         elif (file := self.static.find(scope["path"])) is not None:
             await self.static.serve(file, scope, receive, send)
         elif logs.handles(scope):
-            await logs.app(scope, receive, send)
+            await self.serve_log(scope, receive, send)
         else:
             await self.pages(scope, receive, send)
 
-    async def end_streams(self) -> None:
-        """End the log streams, which would otherwise hold up the server's stop for as long as it lets them."""
-        await close_hub()
+    async def serve_log(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream a log until the client leaves or the server stops; then the answer ends properly."""
+
+        async def receive_until_end() -> Message:
+            receiving, ending = asyncio.ensure_future(receive()), asyncio.ensure_future(self.ending.wait())
+            try:
+                await asyncio.wait({receiving, ending}, return_when=asyncio.FIRST_COMPLETED)
+                return receiving.result() if receiving.done() else {"type": "http.disconnect"}
+            finally:
+                receiving.cancel()
+                ending.cancel()
+
+        await logs.app(scope, receive_until_end, send)
+        if self.ending.is_set():
+            with contextlib.suppress(RuntimeError):  # the answer was complete already
+                await send({"type": "http.response.body", "body": b""})
+
+    def end_streams(self) -> None:
+        """End the streams that never end by themselves; they would hold up the server's stop for as long as it waits."""
+        self.ending.set()
 
 
 def make_gateway_config() -> GatewayConfig:

@@ -53,9 +53,11 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, end the streams, let other requests finish."""
+        from portal.asgi import application  # noqa: PLC0415  loads Django, which is done before a server runs
+
         for server in self.servers:
             server.close()
-        await self.config.loaded_app.end_streams()
+        application.end_streams()
         await super().shutdown(sockets)
 
 

@@ -66,3 +66,10 @@ def api_of() -> Callable[[User], ApiClient]:
 def api(admin: User, api_of: Callable[[User], ApiClient]) -> ApiClient:
     """The administrator's client."""
     return api_of(admin)
+
+
+@pytest.fixture(autouse=True)
+def plain_static_files(settings: Any) -> None:
+    """Pages name the source files: nothing is collected, so there is no manifest of hashed names."""
+    plain = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    settings.STORAGES = {**settings.STORAGES, "staticfiles": plain}

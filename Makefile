@@ -1,0 +1,91 @@
+# Corral's commands. `make up` needs Python 3.11 or newer and make, nothing else.
+SHELL := /bin/sh
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+LOCK := pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+	--strip-extras --allow-unsafe --build-deps-for editable
+# What is installed is remembered as checksums, so that a second run costs nothing and a changed lock file is noticed.
+RUN_INPUTS := requirements.lock pyproject.toml
+TEST_INPUTS := requirements-test.lock pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help up down install install-test test test-sqlite test-postgresql lint types fmt lock clean
+
+help:
+	@echo "make up       install into $(VENV) and run Corral on http://127.0.0.1:8080"
+	@echo "make down     stop it from elsewhere"
+	@echo "make test     install what the tests need and run them on SQLite and PostgreSQL"
+	@echo "make lint     style and order of imports     make types   mypy     make fmt   format the code"
+	@echo "make lock     compile the lock files again from pyproject.toml"
+
+up: install
+	@exec $(VENV)/bin/corral up
+
+down: install
+	@$(VENV)/bin/corral down
+
+# The first Python that is new enough makes the environment; the sentences say what is missing.
+$(PYTHON):
+	@found=""; \
+	for name in python3.14 python3.13 python3.12 python3.11 python3 python; do \
+	  if command -v $$name >/dev/null 2>&1 && \
+	     $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found=$$name; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "Corral needs Python 3.11 or newer, and there is none on the PATH. Install it and run make again." >&2; exit 1; \
+	fi; \
+	if ! $$found -c 'import venv, ensurepip' >/dev/null 2>&1; then \
+	  echo "$$found has no venv module. On Debian and Ubuntu install the package python3-venv, then run make again." >&2; \
+	  exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$found"; \
+	$$found -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+install: $(PYTHON)
+	@want=`cat $(RUN_INPUTS) | cksum`; \
+	if ! grep -qsxF "$$want" $(VENV)/.installed; then \
+	  echo "Installing the locked requirements"; \
+	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . && \
+	  echo "$$want" > $(VENV)/.installed; \
+	fi
+
+install-test: $(PYTHON)
+	@want=`cat $(TEST_INPUTS) | cksum`; \
+	if ! grep -qsxF "$$want" $(VENV)/.installed-test; then \
+	  echo "Installing the locked requirements of the tests"; \
+	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-test.lock && \
+	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . && \
+	  echo "$$want" > $(VENV)/.installed-test && cat $(RUN_INPUTS) | cksum > $(VENV)/.installed; \
+	fi
+
+test: test-sqlite test-postgresql
+
+test-sqlite: install-test
+	$(PYTHON) -m tests.requirements
+	$(PYTHON) -m tests.engines.build
+	$(PYTHON) -m pytest
+
+# What needs no database, or an engine or a browser whatever the database, has been run by then.
+test-postgresql: install-test
+	$(PYTHON) -m tests.postgresql $(PYTHON) -m pytest -m "not engine and not browser and not no_database"
+
+lint: install-test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+fmt: install-test
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+types: install-test
+	@folder=`mktemp -d` && CORRAL_DATA_DIR=$$folder $(VENV)/bin/mypy; code=$$?; rm -rf "$$folder"; exit $$code
+
+# The test lock file is bound to the other one, so that the tests run what users run.
+lock: install-test
+	CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/$(LOCK) -o requirements.lock pyproject.toml
+	CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/$(LOCK) --extra test -c requirements.lock \
+	  -o requirements-test.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
