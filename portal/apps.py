@@ -11,5 +11,5 @@ class PortalConfig(AppConfig):
     name = "portal"
 
     def ready(self) -> None:
-        """Import the checks so that Django knows them."""
-        from portal import checks  # noqa: F401, PLC0415  registration is the purpose of the import
+        """Import the checks and the Celery application, so that Django and every task know them."""
+        from portal import celery, checks  # noqa: F401, PLC0415  registration is the purpose of the import

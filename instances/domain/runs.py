@@ -82,6 +82,11 @@ class Process:
     boot_id: str
 
 
+def record_child(*, run_id: int, child_pid: int) -> None:
+    """Keep the engine's own pid, for people; the run is recognised by its shim."""
+    Run.objects.filter(pk=run_id).update(child_pid=child_pid)
+
+
 def record_process(*, run_id: int, process: Process) -> None:
     """Keep who the run's shim is, so that a later supervisor can adopt it."""
     Run.objects.filter(pk=run_id).update(
@@ -92,11 +97,11 @@ def record_process(*, run_id: int, process: Process) -> None:
     )
 
 
-def mark_ready(*, run: Run, actor: str, child_pid: int | None = None) -> bool:
+def mark_ready(*, run: Run, actor: str) -> bool:
     """Move a run's instance from ``starting`` to ``ready``; False when it left ``starting`` meanwhile."""
     now = timezone.now()
     with transaction.atomic():
-        Run.objects.filter(pk=run.pk, exited_at__isnull=True).update(ready_at=now, child_pid=child_pid)
+        Run.objects.filter(pk=run.pk, exited_at__isnull=True).update(ready_at=now)
         return transition(run.instance_id, to=State.READY, actor=actor, run=run, allowed=[State.STARTING])
 
 

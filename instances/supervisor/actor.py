@@ -213,6 +213,7 @@ class InstanceActor:
         assert self.shim is not None
         host, readiness = launch.describe_endpoint(self.row)
         limit = readiness.timeout_s or settings.CORRAL.start_timeout
+        noted = asyncio.create_task(self._note_child(self.run, self.shim))
         ready = asyncio.create_task(wait_until_ready(host, self.run.port, readiness))
         ended = asyncio.create_task(self.shim.wait())
         try:
@@ -221,7 +222,7 @@ class InstanceActor:
                 {ready, ended, interrupted}, timeout=limit, return_when=asyncio.FIRST_COMPLETED
             )
         finally:
-            for task in (ready, ended, interrupted):
+            for task in (noted, ready, ended, interrupted):
                 task.cancel()
         if ended in done:
             await self._handle_exit(ended.result(), attempt)
@@ -232,11 +233,16 @@ class InstanceActor:
             state = await end_process(self.shim, settings.CORRAL.stop_timeout)
             await self._handle_exit(ShimState(exit_code=state.exit_code, exited=True, error=reason))
 
+    async def _note_child(self, run: Run, shim: Shim) -> None:
+        """Show the engine's pid as soon as the shim knows it."""
+        while (child_pid := read_state(shim.run_dir).child_pid) is None:
+            await asyncio.sleep(0.02)
+        await self._database(runs.record_child, run_id=run.pk, child_pid=child_pid)
+
     async def _become_ready(self) -> None:
         assert self.run is not None
         assert self.shim is not None
-        child_pid = read_state(self.shim.run_dir).child_pid
-        if await self._database(runs.mark_ready, run=self.run, actor=ACTOR, child_pid=child_pid):
+        if await self._database(runs.mark_ready, run=self.run, actor=ACTOR):
             self.ready_since = self.used_at = time.monotonic()
 
     async def _handle_exit(self, state: ShimState, attempt: int = 1) -> None:

@@ -90,6 +90,7 @@ class Supervisor:
                 logger.error("the database can't be read (%s); trying again in 2 s", error)
                 await asyncio.sleep(2)
             else:
+                logger.info("supervising node %s: %s instances", self.node, len(self.actors))
                 return True
         return False
 

@@ -73,6 +73,7 @@ class Stack:
             **{f"CORRAL_{name.upper()}": value for name, value in settings.items()},
         }
         self.process: subprocess.Popen[bytes] | None = None
+        self.told = 0
         self.api = httpx.Client(
             base_url=f"http://127.0.0.1:{self.port}",
             headers={"Authorization": f"Bearer {self.management_key}"},
@@ -84,6 +85,7 @@ class Stack:
     def up(self) -> None:
         """Run ``corral up`` and wait until it answers and its node is alive."""
         with self.output.open("ab") as output:
+            self.told = self.output.stat().st_size
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "portal.cli", "up"],
                 cwd=ROOT,
@@ -99,10 +101,10 @@ class Stack:
         assert self.process is not None
         assert self.process.poll() is None, f"corral up ended:\n{self.said()}"
         try:
-            answer = self.api.get("/health/ready")
+            answer = self.api.get("/readyz")
         except httpx.TransportError:
             return False
-        return answer.status_code == 200
+        return answer.status_code == 200 and "supervising node" in self.said()[self.told :]
 
     def down(self, number: signal.Signals = signal.SIGINT) -> None:
         """End ``corral up`` by a signal: SIGINT as Ctrl-C stops models too, SIGTERM leaves them."""

@@ -148,6 +148,7 @@ def test_a_port_held_before_the_start_is_avoided(corral: Stack) -> None:
     """llamactl 11.2-35: the port table ignored the operating system."""
     made = corral.create("polite")
     with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind(("127.0.0.1", made["port"]))
         holder.listen()
         corral.act("polite", "start")

@@ -75,7 +75,7 @@ def test_valkey_killed_and_back_loses_no_model_and_no_request_after_it(own: Stac
     before = own.run_now("calm")
     own.part("valkey").kill()
     assert own.chat("calm").status_code == 200
-    poll(lambda: own.api.get("/health/ready").status_code == 200, seconds=30, what="Corral is whole again")
+    poll(lambda: own.api.get("/readyz").status_code == 200, seconds=30, what="Corral is whole again")
     own.create("later")
     assert own.act("later", "start").status_code == 200
     own.wait_for("later", "ready")
