@@ -21,12 +21,12 @@ from instances.shim.supervision import Supervision
 def main(arguments: list[str]) -> int:
     """Supervise the backend that the spec file describes; return the exit status of the shim."""
     if len(arguments) != 1:
-        print("usage: main.py SPEC.json", file=sys.stderr)
+        sys.stderr.write("usage: main.py SPEC.json\n")
         return 2
     try:
         spec = Spec.read(arguments[0])
     except SpecError as error:
-        print(f"{arguments[0]}: {error}", file=sys.stderr)
+        sys.stderr.write(f"{arguments[0]}: {error}\n")
         return 2
     return Supervision(spec).run()
 

@@ -54,7 +54,9 @@ def start_program(argv: list[str], environment: dict[str, str], cwd: str, stdout
     # Until the child has its own dispositions, a signal meant for it must wait instead of reaching our handlers there.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        pid = os.fork() or _execute(arguments, variables, _encode(cwd), stdout, stderr, write_end, parent)
+        pid = os.fork() or _execute(
+            arguments, variables, _encode(cwd), stdout=stdout, stderr=stderr, report=write_end, parent=parent
+        )
     except OSError as error:
         os.close(read_end)
         raise StartError(f"{error.strerror}: a process could not be forked for {argv[0]}") from error
@@ -75,7 +77,14 @@ def start_program(argv: list[str], environment: dict[str, str], cwd: str, stdout
 
 
 def _execute(
-    argv: list[bytes], environment: dict[bytes, bytes], cwd: bytes, stdout: int, stderr: int, report: int, parent: int
+    argv: list[bytes],
+    environment: dict[bytes, bytes],
+    cwd: bytes,
+    *,
+    stdout: int,
+    stderr: int,
+    report: int,
+    parent: int,
 ) -> int:
     """The child's side of the fork; never returns."""
     place = "cwd"
@@ -91,7 +100,7 @@ def _execute(
         die_with_parent(parent)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         place = "exec"
-        os.execvpe(argv[0], argv, environment)
+        os.execvpe(argv[0], argv, environment)  # noqa: S606  (an argument list, as everywhere)
     except OSError as error:
         os.write(report, f"{place} {error.errno}".encode("ascii"))
     finally:

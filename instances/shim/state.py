@@ -2,19 +2,19 @@
 
 A JSON object, mode 0600, replaced by a rename:
 
-``shim_pid``, ``child_pid``                   int; ``child_pid`` is null when the backend could not be started
-``shim_create_time``, ``child_create_time``   float, seconds since the epoch, equal to psutil's ``create_time()`` at that
-                                              moment; null where /proc is missing. It moves when the clock is stepped
-``shim_start_ticks``, ``child_start_ticks``   int, the same instant in clock ticks since boot (field 22 of proc(5)
-                                              ``stat``), which never changes: the safer one to compare; null likewise
-``boot_id``                                   str, differs after each boot
-``token``                                     str, the run token of the spec
-``started_at``                                float, seconds since the epoch; null when the backend could not be started
-``stop_requested``                            null, "term" or "kill"
-``exit_code``                                 int, null until the backend itself has ended; negative = ended by that signal
-``exited_at``                                 float, null until everything is over: tree gone, clean-up run, log complete
-``error``                                     str or null: why the backend could not be started, or what failed in the shim
-``log_lost_bytes``                            int, bytes of log that could not be written in the whole run
+``shim_pid``, ``child_pid``  int; ``child_pid`` is null when the backend could not be started
+``shim_create_time``, ``child_create_time``  float, seconds since the epoch, equal to psutil's ``create_time()`` at that
+    moment; null where /proc is missing. It moves when the clock is stepped
+``shim_start_ticks``, ``child_start_ticks``  int, the same instant in clock ticks since boot (field 22 of proc(5)
+    ``stat``), which never changes: the safer one to compare; null likewise
+``boot_id``  str, differs after each boot
+``token``  str, the run token of the spec
+``started_at``  float, seconds since the epoch; null when the backend could not be started
+``stop_requested``  null, "term" or "kill"
+``exit_code``  int, null until the backend itself has ended; negative = ended by that signal
+``exited_at``  float, null until everything is over: tree gone, clean-up run, log complete
+``error``  str or null: why the backend could not be started, or what failed in the shim
+``log_lost_bytes``  int, bytes of log that could not be written in the whole run; final in the last state
 
 Where the disk is full the file is overwritten in place instead, so a reader that meets broken JSON should read again.
 """
@@ -110,7 +110,7 @@ class StateFile:
 
     def _overwrite(self, content: bytes) -> bool:
         try:
-            # Spaces after the object cover what is left of a longer predecessor; blocks already owned need no free space.
+            # Blocks the file already owns need no free space; spaces cover what is left of a longer predecessor.
             _write_file(self.path, content.ljust(os.path.getsize(self.path)), 0)
         except OSError:
             return False

@@ -138,34 +138,32 @@ class Supervision:
     def _advance(self) -> None:
         """Take the one step that is due, if any."""
         expired = time.monotonic() >= self._deadline
-        if self._phase == RUNNING:
-            if self._exit_code is not None:
-                self._enter_sweeping()
-            elif self._stop_signal:
-                self._enter_stopping()
-        elif self._phase == STOPPING:
-            if self._exit_code is not None:
-                self._enter_sweeping()
-            elif expired or self._stop_signal == signal.SIGQUIT:
-                self._enter(KILLING)
-            elif self._command_failed:
-                self._command_failed = False
-                self._tree.send(signal.SIGTERM)
-        elif self._phase == SWEEPING:
-            if not self._tree.list_alive() and not self._command:
-                self._enter_cleaning()
-            elif expired or self._stop_signal == signal.SIGQUIT:
-                self._enter(KILLING)
-        elif self._phase == KILLING:
+        if self._phase in (RUNNING, STOPPING) and self._exit_code is not None:
+            self._enter_sweeping()
+        elif self._phase in (STOPPING, SWEEPING) and (expired or self._stop_signal == signal.SIGQUIT):
+            self._enter(KILLING)
+        elif self._phase == CLEANING and (expired or not self._command):
             self._kill_tree()
-            if self._exit_code is not None and not self._tree.list_alive() and not self._command:
-                self._enter_cleaning()
-        elif self._phase == CLEANING:
-            if not self._command or expired:
-                self._kill_tree()
-                self._enter(DRAINING, DRAIN_S)
+            self._enter(DRAINING, DRAIN_S)
         elif self._phase == DRAINING and (expired or not self._pump.has_streams()):
             self._enter(OVER)
+        else:
+            self._continue()
+
+    def _continue(self) -> None:
+        """What a phase does while nothing else has ended it."""
+        if self._phase == RUNNING and self._stop_signal:
+            self._enter_stopping()
+        elif self._phase == STOPPING and self._command_failed:
+            self._command_failed = False
+            self._tree.send(signal.SIGTERM)
+        elif self._phase == KILLING:
+            self._kill_tree()
+        if self._phase in (SWEEPING, KILLING) and self._exit_code is not None and self._is_alone():
+            self._enter_cleaning()
+
+    def _is_alone(self) -> bool:
+        return not self._command and not self._tree.list_alive()
 
     def _enter(self, phase: int, seconds: float = float("inf")) -> None:
         self._phase = phase

@@ -118,9 +118,14 @@ class ShimRun:
 
     def wait_for_line(self, pattern: bytes) -> re.Match[bytes]:
         """The first match in the text of the log, awaited."""
-        return wait_until(
-            lambda: re.search(pattern, self.read_text("stdout") + self.read_text("stderr")), f"{pattern!r} in the log"
-        )
+
+        def search() -> re.Match[bytes] | None:
+            text = self.read_text("stdout") + self.read_text("stderr")
+            match = re.search(pattern, text)
+            assert match or not self.read_state().get("exited_at"), f"ended without {pattern!r}: {text[-2000:]!r}"
+            return match
+
+        return wait_until(search, f"{pattern!r} in the log")
 
     def kill_everything(self) -> None:
         """End the shim and all processes that carry the run token."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import psutil
 import pytest
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 
 from instances.shim.log import MAX_RECORD_TEXT, LineFormatter, Stamps
 from tests.instances.shim.harness import ShimRun, join_text, parse_records, wait_until
+
+pytestmark = pytest.mark.no_database
 
 # A program that begins with this waits for SIGUSR1 where it says wait().
 WAITS = """
@@ -189,9 +192,8 @@ wait()
 
 
 def _waits_for_a_signal(child: psutil.Process) -> bool:
-    with open(f"/proc/{child.pid}/syscall", encoding="ascii") as file:
-        # rt_sigtimedwait on x86-64 and arm64
-        return file.read().split()[0] in ("128", "137")
+    # rt_sigtimedwait on x86-64 and arm64
+    return Path(f"/proc/{child.pid}/syscall").read_text(encoding="ascii").split()[0] in ("128", "137")
 
 
 def test_a_log_that_never_works_does_not_touch_the_child(run: ShimRun) -> None:

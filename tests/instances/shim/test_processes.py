@@ -5,8 +5,12 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from instances.shim.processes import GroupTree, list_descendants
 from tests.instances.shim.harness import is_alive, wait_until
+
+pytestmark = pytest.mark.no_database
 
 
 def test_a_group_is_signalled_where_descendants_can_not_be_found() -> None:

@@ -13,6 +13,8 @@ import pytest
 from instances.shim.state import read_boot_id
 from tests.instances.shim.harness import MAIN, ShimRun, is_alive, wait_until
 
+pytestmark = pytest.mark.no_database
+
 SLEEP = "import signal; print('up'); signal.pause()"
 
 

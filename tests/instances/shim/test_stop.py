@@ -9,6 +9,8 @@ import pytest
 
 from tests.instances.shim.harness import ShimRun, is_alive, wait_until
 
+pytestmark = pytest.mark.no_database
+
 IGNORES_TERM = "import signal\nsignal.signal(15, lambda *a: print('no'))\nprint('up')\nwhile True: signal.pause()"
 SLEEP = "import signal; print('up'); signal.pause()"
 # A child in its own process group, one in its own session, and an orphan of a double fork; each says its pid.
@@ -119,8 +121,8 @@ def test_grandchildren_that_ignore_term_die_with_the_stop(run: ShimRun) -> None:
 def test_what_a_child_leaves_behind_when_it_exits_is_ended(run: ShimRun) -> None:
     handler = "signal.signal(15, signal.SIG_IGN) if name == 'orphan' else None"
     release = run.folder / "release"
-    code = f"{FAMILY.replace('HANDLER', handler)}\nimport time\nwhile not os.path.exists({str(release)!r}): time.sleep(0.01)"
-    run.start_python(code + "\nsys.exit(4)")
+    wait = f"import time\nwhile not os.path.exists({str(release)!r}): time.sleep(0.01)"
+    run.start_python(f"{FAMILY.replace('HANDLER', handler)}\n{wait}\nsys.exit(4)")
     family = wait_for_family(run)
     release.touch()
     assert wait_until(lambda: run.read_state()["exit_code"], "the exit code") == 4
