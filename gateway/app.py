@@ -76,11 +76,15 @@ class GatewayApp:
         cors: CorsPolicy,
         inference: InferenceRoutes,
         instance_proxy: InstanceProxyRoutes,
+        activity: Activity,
+        pool: ConnectionPool,
         close: Callable[[], None],
         finish: Callable[[Exchange], None] = discard,
     ) -> None:
+        self.activity = activity
+        self.pool = pool
         self._next_app = next_app
-        self._runtime = runtime
+        self.runtime = runtime
         self._cors = cors
         self._inference = inference
         self._instance_proxy = instance_proxy
@@ -105,12 +109,12 @@ class GatewayApp:
         """Start the background work, unless it runs already."""
         async with self._starting:
             if not self._is_started:
-                await self._runtime.start()
+                await self.runtime.start()
                 self._is_started = True
 
     async def stop(self) -> None:
         """End the background work and close idle connections."""
-        await self._runtime.stop()
+        await self.runtime.stop()
         self._close()
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -163,7 +167,7 @@ def build_gateway(
 ) -> GatewayApp:
     """Put a gateway together.
 
-    `load_snapshot` reads every instance, `find_principal` finds a key by its SHA-256 in hex; both run in worker threads.
+    `load_snapshot` reads every instance, `find_principal` finds a key by its SHA-256 in hex; both run in threads.
     `channel_layer` brings the events (group `events`), `session_principal` finds who is signed in on a page. Opens no
     connection and starts nothing; that happens with the first lifespan event or request.
     """
@@ -215,6 +219,8 @@ def build_gateway(
         cors=CorsPolicy(config.allowed_origins),
         inference=InferenceRoutes(authenticator, routes, demand, forwarder, max_body_bytes=config.max_body_bytes),
         instance_proxy=InstanceProxyRoutes(authenticator, routes, forwarder),
+        activity=activity,
+        pool=pool,
         close=close,
         finish=finish,
     )

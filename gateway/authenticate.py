@@ -38,7 +38,7 @@ class Authenticator:
     async def require_management(self, exchange: Exchange) -> Principal:
         """The principal of a request to a management route: a management key, or a signed-in page of this portal.
 
-        Raises `KeyRejected` 401, or `GatewayError` 403 when another site uses the visitor's session to change something.
+        Raises `KeyRejected` 401, or `GatewayError` 403 when another site uses the visitor's session for a change.
         """
         if not self._config.require_management_auth:
             return ANONYMOUS

@@ -49,16 +49,26 @@ def judge_route(route: Route | None, principal: Principal, seen: Route) -> Gatew
         return unknown_instance(seen.name)
     if route.disabled:
         return GatewayError(503, "instance_disabled", f"Instance {route.name} is disabled; an operator can enable it")
+    return _find_refusal(route, seen) or _find_bar(route, principal)
+
+
+def _find_refusal(route: Route, seen: Route) -> GatewayError | None:
+    """What went wrong since the route looked like `seen`."""
     if route.refused_at is not None and route.refused_at != seen.refused_at:
         reason = route.reason or "the limit of running instances is reached"
         message = f"Instance {route.name} can't be started now: {reason}"
         return GatewayError(409, "max_instances_reached", message, retry_after_s=_REFUSED_RETRY_S)
-    if route.state not in ("stopped", "failed"):
-        return None
     failed_since = route.state == "failed" and (seen.state, seen.state_changed_at) != ("failed", route.state_changed_at)
     if failed_since:
         reason = route.reason or "its process ended before it was ready"
         return GatewayError(503, "instance_start_failed", f"Instance {route.name} failed to start: {reason}")
+    return None
+
+
+def _find_bar(route: Route, principal: Principal) -> GatewayError | None:
+    """Why a request of this principal may not start the instance, if it would have to."""
+    if route.state not in ("stopped", "failed"):
+        return None
     if not principal.can_start:
         message = f"Instance {route.name} is not running and this key may not start instances"
         return GatewayError(403, "permission_denied", message)

@@ -28,9 +28,9 @@ _ANTHROPIC_TYPES = {
 class GatewayError(Exception):
     """A request that is answered by the gateway itself.
 
-    `status` is the HTTP status, `code` the machine-readable word, `message` the sentence for people, `param` the name of
-    the offending field, `retry_after_s` the wait after which the same request may succeed, `allow` the methods that a 405
-    recommends.
+    `status` is the HTTP status, `code` the machine-readable word, `message` the sentence for people, `param` the name
+    of the offending field, `retry_after_s` the wait after which the same request may succeed, `allow` the methods that
+    a 405 recommends.
     """
 
     def __init__(

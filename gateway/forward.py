@@ -48,7 +48,12 @@ class Forwarder:
         if query:
             target += b"?" + query
         head = build_request_head(
-            exchange.method, target, route, exchange.headers, client[0] if client else None, body.framing
+            exchange.method,
+            target,
+            route,
+            exchange.headers,
+            client_host=client[0] if client else None,
+            framing=body.framing,
         )
         self._activity.begin(route.instance_id, counts_as_use=is_use)
         try:
@@ -85,7 +90,7 @@ class Forwarder:
             if connection.head_complete:
                 return connection
             if not may_retry or connection.received_any:
-                raise _bad_gateway(exchange, connection.error)
+                raise _bad_gateway(exchange, f"gave no answer: {connection.error}")
             may_retry = False
             connection = exchange.connection = None
 
@@ -95,7 +100,7 @@ class Forwarder:
         except UpstreamUnreachable as error:
             if exchange.client_gone:
                 raise ClientGone from error
-            raise _bad_gateway(exchange, str(error)) from error
+            raise _bad_gateway(exchange, f"can't be reached: {error}") from error
 
     async def _relay_answer(self, exchange: Exchange, connection: UpstreamConnection) -> None:
         send = exchange.send
@@ -141,5 +146,4 @@ def _name(exchange: Exchange) -> str:
 
 
 def _bad_gateway(exchange: Exchange, reason: str) -> GatewayError:
-    message = f"Instance {_name(exchange)} can't be reached: {reason}"
-    return GatewayError(502, "bad_gateway", message)
+    return GatewayError(502, "bad_gateway", f"Instance {_name(exchange)} {reason}")

@@ -29,12 +29,12 @@ NO_BUFFERING = (b"x-accel-buffering", b"no")
 
 
 def build_request_head(
-    method: str, target: bytes, route: Route, headers: Headers, client_host: str | None, framing: bytes
+    method: str, target: bytes, route: Route, headers: Headers, *, client_host: str | None, framing: bytes
 ) -> bytes:
     """The head of the request for the instance, ending in an empty line.
 
-    `framing` is the header line (with its CRLF) that says how the body is delimited, or empty. Raises `GatewayError` 400
-    when a header carries a line break, as no header from an HTTP parser can.
+    `framing` is the header line (with its CRLF) that says how the body is delimited, or empty. Raises `GatewayError`
+    400 when a header carries a line break, as no header from an HTTP parser can.
     """
     pieces = [
         method.encode(),

@@ -23,8 +23,11 @@ _NEGATIVE_CACHE_SIZE = 10_000
 
 
 def read_credential(headers: Headers, query: bytes) -> bytes | None:
-    """The API key of a request: `Authorization: Bearer` (RFC 6750, the scheme in any case as RFC 9110 says), else
-    `X-API-Key`, else the query's `api_key`. None when there's none."""
+    """The API key of a request, or None.
+
+    `Authorization: Bearer` (RFC 6750, the scheme in any case as RFC 9110 says), else `X-API-Key`, else the query's
+    `api_key`.
+    """
     api_key: bytes | None = None
     for name, value in headers:
         if name == b"authorization":
@@ -67,9 +70,9 @@ class _Entry(msgspec.Struct):
 class KeyCache:
     """Principals by the hash of their key.
 
-    `look_up` finds a principal outside (a query); one look-up serves every request that waits for the same key. A valid
-    key in use is read again in the background from half of `max_age_s` on, so its requests never wait; after `max_age_s`
-    they do. While look-ups fail, what was known is used for a minute longer.
+    `look_up` finds a principal outside (a query); one look-up serves every request that waits for the same key. A
+    valid key in use is read again in the background from half of `max_age_s` on, so its requests never wait; after
+    `max_age_s` they do. While look-ups fail, what was known is used for a minute longer.
     """
 
     def __init__(self, look_up: LookUp, *, max_age_s: float, max_entries: int) -> None:

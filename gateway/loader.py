@@ -66,8 +66,9 @@ def load_snapshot() -> Snapshot:
 
 @_with_own_connection
 def find_principal(key_hash: str) -> Principal | None:
-    """The principal of the key with this SHA-256 (hex); None when it is unknown, revoked or expired, or its owner inactive.
+    """The principal of the key with this SHA-256 (hex), or None.
 
+    None also for a revoked or expired key, and for one whose owner is inactive.
     A key never exceeds its owner: operators' keys open every instance, others what their owner may see; a key of mode
     `per_instance` only those of its list. Raises `django.db.DatabaseError`.
     """

@@ -38,9 +38,9 @@ _COMMA = re.compile(rb"[ \t\n\r]*,?[ \t\n\r]*")
 def find_model(body: bytes) -> str:
     """The value of the top-level member `model` of the JSON object in `body`, whatever its content type said.
 
-    Everything else is skipped without being decoded. Of a repeated member the last counts, as it does for the parsers of
-    the engines (RFC 8259 section 4 leaves it open). Raises `GatewayError` 400 when the body isn't a JSON object or names
-    no model.
+    Everything else is skipped without being decoded. Of a repeated member the last counts, as it does for the parsers
+    of the engines (RFC 8259 section 4 leaves it open). Raises `GatewayError` 400 when the body isn't a JSON object or
+    names no model.
     """
     try:
         model = _envelope_decoder.decode(body).model
@@ -56,8 +56,8 @@ def find_model(body: bytes) -> str:
 def replace_model(body: bytes, model: str) -> bytes:
     """`body` with every top-level `model` set to `model`; all other bytes stay as they are.
 
-    Numbers keep their digits, members their order, and objects inside the body their own `model`. `body` must have passed
-    `find_model`.
+    Numbers keep their digits, members their order, and objects inside the body their own `model`. `body` must have
+    passed `find_model`.
     """
     replacement = msgspec.json.encode(model)
     pieces: list[bytes] = []

@@ -16,7 +16,7 @@ class UpstreamUnreachable(Exception):
 
 
 class ConnectionPool:
-    """Hands out connections and takes them back. The one used last goes out first, so surplus ones age and are closed."""
+    """Hands out connections and takes them back. The one used last goes out first, so surplus ones age away."""
 
     def __init__(self, *, connect_timeout_s: float, idle_timeout_s: float, max_idle: int) -> None:
         self._connect_timeout_s = connect_timeout_s

@@ -47,7 +47,7 @@ class Runtime:
         is_broker_up: Callable[[], Awaitable[bool]],
         refresh_interval_s: float,
     ) -> None:
-        self._routes = routes
+        self.routes = routes
         self._keys = keys
         self._load_snapshot = load_snapshot
         self._events = events
@@ -88,7 +88,7 @@ class Runtime:
             await asyncio.sleep(_MIN_REFRESH_GAP_S)
 
     async def _refresh(self) -> None:
-        known = self._routes.by_id.keys()
+        known = self.routes.by_id.keys()
         try:
             snapshot = await self._load_snapshot()
         except Exception as error:  # noqa: BLE001 - whatever the database driver raises, the last routes stay good
@@ -99,7 +99,7 @@ class Runtime:
         if self._is_failing:
             logger.info("The routes can be read again")
         self._is_failing = False
-        if self._routes.replace(snapshot) and known != self._routes.by_id.keys():
+        if self.routes.replace(snapshot) and known != self.routes.by_id.keys():
             # A member's key may use the instances its owner has; those have just changed.
             self._keys.clear()
 

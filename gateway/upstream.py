@@ -130,7 +130,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Close at once and wake whoever waits."""
         if self._transport is not None:
             self._transport.abort()
-        if not self.is_lost and not self.is_complete:
+        if not self.error and not self.is_lost and not self.is_complete:
             self.error = "the connection was closed"
         self.is_lost = True
         self._wake()
@@ -139,7 +139,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's isn't derived from asyncio's
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's isn't derived from asyncio's
 
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer; on an idle connection they're nobody's, so it is closed."""

@@ -13,8 +13,8 @@ PATIENCE_S = 0.04
 class DepartureWatch:
     """Watches the clients of exchanges that last.
 
-    A task per request would cost more than most requests do, so new exchanges are collected and only those that are still
-    unanswered after `PATIENCE_S` get one.
+    A task per request would cost more than most requests do, so new exchanges are collected and only those that are
+    still unanswered after `PATIENCE_S` get one.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ async def watch_client(exchange: Exchange) -> None:
 
 
 async def feed_upstream(exchange: Exchange, connection: UpstreamConnection, *, is_chunked: bool) -> None:
-    """Send the rest of the request body to the instance as it comes and no faster than it is read, then watch the client.
+    """Send the rest of the request body to the instance, no faster than it is read there; then watch the client.
 
     `is_chunked` frames the pieces as RFC 9112 section 7.1 says; otherwise the client's Content-Length delimits them.
     """
