@@ -235,6 +235,11 @@ async def test_a_death_in_the_middle_of_an_answer_is_seen_by_the_client(
         await call.read_body()
         await call.write(heads[framing])
         await asyncio.sleep(0.05)
+        if framing == "until-reset":
+            # Closing with a linger time of 0 resets the connection, as the end of a killed container may.
+            call.writer.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
         call.writer.transport.abort()
 
     upstream.handler = die
