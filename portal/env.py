@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -262,11 +263,41 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         if text is not None and (text != "" or is_text(field)):
             values[name] = text
     settings = Settings(**{name: convert(fields[name], value) for name, value in values.items()})
+    check_values(settings)
+    data_dir = settings.data_dir.expanduser().absolute()
+    return msgspec.structs.replace(settings, data_dir=data_dir)
+
+
+def check_values(settings: Settings) -> None:
+    """Raise SettingsError for a value that has the right type and still can't be meant."""
     parse_port_range(settings.port_range)
     if settings.log_level.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
         raise SettingsError(f"CORRAL_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {settings.log_level!r}.")
-    data_dir = settings.data_dir.expanduser().absolute()
-    return msgspec.structs.replace(settings, data_dir=data_dir)
+    if not settings.host:
+        raise SettingsError("CORRAL_HOST is empty; 0.0.0.0 listens on every address, 127.0.0.1 on this machine alone.")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", settings.node):
+        raise SettingsError(f"CORRAL_NODE must be letters, digits, dots and dashes, not {settings.node!r}.")
+    if settings.redis_url and not settings.redis_url.startswith(("redis://", "rediss://", "unix://")):
+        raise SettingsError("CORRAL_REDIS_URL must look like redis://:password@host:6379/0, rediss://... or unix://path.")
+    if settings.database_url and not settings.database_url.startswith(("postgres://", "postgresql://", "sqlite:///")):
+        raise SettingsError(
+            "CORRAL_DATABASE_URL must look like postgres://user:password@host:5432/name or sqlite:///path."
+        )
+    if not is_time_zone(settings.time_zone):
+        raise SettingsError(f"CORRAL_TIME_ZONE must be a name such as Europe/Berlin, not {settings.time_zone!r}.")
+
+
+def is_time_zone(name: str) -> bool:
+    """Tell whether this system knows the time zone; UTC is known everywhere."""
+    if name == "UTC":
+        return True
+    import zoneinfo  # noqa: PLC0415  costs memory, and most installations leave UTC
+
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
 
 
 def is_text(field: msgspec.structs.FieldInfo) -> bool:
