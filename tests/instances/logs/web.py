@@ -13,7 +13,7 @@ from channels.routing import URLRouter
 
 from instances.consumers import websocket_urlpatterns
 from instances.logs import http
-from instances.logs.hub import close_hub
+from instances.logs.hub import close_hub, get_hub
 
 websockets = URLRouter(websocket_urlpatterns)
 
@@ -49,10 +49,12 @@ class WebServer:
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run)
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.port = 0
 
     def _run(self) -> None:
         with asyncio.Runner() as runner:
+            self.loop = runner.get_loop()
             runner.run(self._server.serve())
 
     def __enter__(self) -> WebServer:
@@ -74,3 +76,13 @@ class WebServer:
 
     def socket_url(self, path: str) -> str:
         return f"ws://127.0.0.1:{self.port}{path}"
+
+
+def count_followed_runs(server: WebServer) -> int:
+    """How many runs the server's process reads now."""
+
+    async def count() -> int:
+        return len(get_hub().followed_runs)
+
+    assert server.loop is not None
+    return asyncio.run_coroutine_threadsafe(count(), server.loop).result(5)
