@@ -96,7 +96,10 @@ def start_instance(*, actor: Actor, instance: Instance) -> Instance:
         is_wanted = row.desired_state == DesiredState.RUNNING
         if is_wanted and row.state in ACTIVE:
             return row
-        wish_running(row, actor=actor, kind="start")
+        if is_wanted and row.state == State.STOPPED:
+            wake_node(row.node.name)  # it is queued already and keeps its place
+        else:
+            wish_running(row, actor=actor, kind="start")
     try:
         return waiting.wait_for_start(
             row, seconds=waiting.REACTION_S, generation=row.generation, failure_code="start_failed"

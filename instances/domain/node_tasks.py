@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from instances.domain.waiting import require_node
 from instances.errors import NodeUnavailable
 from instances.models import Node
+from instances.redis import redis_client
 
 logger = logging.getLogger(__name__)
 
@@ -25,13 +26,15 @@ def ask_node(node: Node, task: str, *, timeout_s: float, **arguments: object) ->
     """Run a task on the node and return its result; raise NodeUnavailable when there is no answer in time."""
     require_node(node)
     try:
+        with redis_client() as client:
+            client.ping()  # Celery itself would try for seconds before it says that Redis is away
         result = current_app.send_task(
             task, kwargs=arguments, queue=f"node.{node.name}", expires=timeout_s, ignore_result=False
         )
         return result.get(timeout=timeout_s)
     except CeleryTimeout:
         raise NodeUnavailable(f"The node {node.name} did not answer within {timeout_s:g} s.") from None
-    except (KombuError, RedisError, OSError) as error:
+    except (KombuError, RedisError, OSError, RuntimeError) as error:  # RuntimeError: Celery's result store lost Redis
         logger.warning("node %s can't be asked to run %s: %s", node.name, task, error)
         raise NodeUnavailable(f"The node {node.name} can't be reached: the message broker does not answer.") from None
 

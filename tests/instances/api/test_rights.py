@@ -14,9 +14,10 @@ from tests.factories import make_instance, make_key, make_user
 
 BODY = {"backend_type": "llama_cpp", "backend_options": {}}
 COMMAND = {"command": "llama-server -m a.gguf"}
-# method, path, body, then the status for: administrator, operator and owner, member with a "use" share, another operator,
-# another member. The node is away, so who may start gets 503.
-ENDPOINTS: list[tuple[str, str, object, tuple[int, int, int, int, int]]] = [
+# method, path, body, then the status for: administrator, operator and owner, member with a "use" share, another
+# operator, another member. The node is away, so who may start gets 503.
+Endpoint = tuple[str, str, object, tuple[int, int, int, int, int]]
+ENDPOINTS: list[Endpoint] = [
     ("GET", "version", None, (200, 200, 200, 200, 200)),
     ("GET", "config", None, (200, 200, 403, 200, 403)),
     ("GET", "server/help", None, (503, 503, 403, 503, 403)),
@@ -42,6 +43,7 @@ ENDPOINTS: list[tuple[str, str, object, tuple[int, int, int, int, int]]] = [
     ("GET", "instances/alpha/logs", None, (200, 200, 403, 200, 404)),
     ("GET", "instances/alpha/events", None, (200, 200, 200, 200, 404)),
 ]
+IDS = [f"{endpoint[0]} {endpoint[1]}" for endpoint in ENDPOINTS]
 CALLERS = ["ada", "olga", "mia", "otto", "max"]
 
 
@@ -54,10 +56,12 @@ def people(admin: User, operator: User, member: User) -> dict[str, User]:
 
 
 @pytest.mark.parametrize("caller", CALLERS)
-@pytest.mark.parametrize(("method", "path", "body", "statuses"), ENDPOINTS, ids=[f"{e[0]} {e[1]}" for e in ENDPOINTS])
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=IDS)
 def test_each_caller_gets_what_their_role_and_shares_allow(
-    people: dict[str, User], caller: str, method: str, path: str, body: object, statuses: tuple[int, ...]
+    people: dict[str, User], caller: str, endpoint: Endpoint
 ) -> None:
+    method, path, body, statuses = endpoint
+
     response = ApiClient(make_key(people[caller]))(method, path, body)
 
     assert response.status_code == statuses[CALLERS.index(caller)], response.content
@@ -66,10 +70,12 @@ def test_each_caller_gets_what_their_role_and_shares_allow(
         assert response.content.endswith(b"}\n")
 
 
-@pytest.mark.parametrize(("method", "path", "body", "statuses"), ENDPOINTS, ids=[f"{e[0]} {e[1]}" for e in ENDPOINTS])
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=IDS)
 def test_without_a_key_or_with_an_inference_key_nothing_is_let_in(
-    people: dict[str, User], method: str, path: str, body: object, statuses: object
+    people: dict[str, User], endpoint: Endpoint
 ) -> None:
+    method, path, body, _ = endpoint
+
     anonymous = ApiClient()(method, path, body)
     inference = ApiClient(make_key(people["ada"], KeyKind.INFERENCE))(method, path, body)
 
@@ -78,10 +84,12 @@ def test_without_a_key_or_with_an_inference_key_nothing_is_let_in(
     assert inference.content == b'{"error": {"message": "Invalid API key", "type": "authentication_error"}}'
 
 
-@pytest.mark.parametrize(("method", "path", "body", "statuses"), ENDPOINTS, ids=[f"{e[0]} {e[1]}" for e in ENDPOINTS])
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=IDS)
 def test_a_slash_at_the_end_changes_nothing_and_is_never_redirected(
-    people: dict[str, User], method: str, path: str, body: object, statuses: tuple[int, ...]
+    people: dict[str, User], endpoint: Endpoint
 ) -> None:
+    method, path, body, statuses = endpoint
+
     assert ApiClient(make_key(people["ada"]))(method, f"{path}/", body).status_code == statuses[0]
 
 

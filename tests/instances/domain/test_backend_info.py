@@ -1,0 +1,86 @@
+"""Running an engine's program for its help, version or devices, with real programs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from instances.domain.backend_info import describe_backend
+
+
+def program(folder: Path, text: str) -> str:
+    path = folder / "engine"
+    path.write_text(f"#!{sys.executable}\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_the_configured_command_its_arguments_and_environment_are_used(tmp_path: Path, change_settings: Any) -> None:
+    """Defect 36: the configured command was ignored. llama-server prints its version on stderr."""
+    script = "import os, sys\nprint(sys.argv[1:], os.environ['X'], 'CORRAL_SECRET_KEY' in os.environ, file=sys.stderr)"
+    change_settings(
+        backends_llama_cpp_command=program(tmp_path, script),
+        backends_llama_cpp_args=["--a"],
+        backends_llama_cpp_environment={"X": "y"},
+    )
+
+    assert describe_backend("llama_cpp", "devices") == {"output": "['--a', '--list-devices'] y False\n", "error": ""}
+
+
+def test_a_flag_that_fails_behind_the_arguments_is_tried_without_them(tmp_path: Path, change_settings: Any) -> None:
+    script = "import sys\nprint('1.2.3') if sys.argv[1:] == ['--version'] else sys.exit('unknown')"
+    change_settings(backends_vllm_command=program(tmp_path, script), backends_vllm_args=["serve"])
+
+    assert describe_backend("vllm", "version")["output"] == "1.2.3\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [
+        ("no-such-program", 'exec: "no-such-program": executable file not found in $PATH'),
+        ("/no/such", 'exec: "/no/such": executable file not found in $PATH'),
+    ],
+)
+def test_a_missing_program_is_told_in_llamactls_words(change_settings: Any, command: str, error: str) -> None:
+    change_settings(backends_llama_cpp_command=command)
+
+    assert describe_backend("llama_cpp", "help") == {"output": "", "error": error}
+
+
+def test_a_failure_is_told_with_its_last_line(tmp_path: Path, change_settings: Any) -> None:
+    change_settings(backends_llama_cpp_command=program(tmp_path, "import sys; print('a'); sys.exit('bad driver')"))
+
+    assert describe_backend("llama_cpp", "help")["error"] == "exit status 1: bad driver"
+
+
+def test_a_program_that_hangs_is_ended_with_its_children(
+    tmp_path: Path, change_settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("instances.domain.backend_info.COMMAND_S", 1.0)
+    marker = tmp_path / "alive"
+    child = f"import time; time.sleep(2.5); open({str(marker)!r}, 'w')"
+    script = f"import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', {child!r}])\ntime.sleep(60)"
+    change_settings(backends_llama_cpp_command=program(tmp_path, script))
+
+    assert describe_backend("llama_cpp", "help")["error"] == "no answer within 1 s"
+    time.sleep(2)
+    assert not marker.exists()
+
+
+def test_docker_is_honoured(tmp_path: Path, change_settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defect 36: docker mode was ignored."""
+    docker = tmp_path / "docker"
+    docker.write_text(f"#!{sys.executable}\nimport sys\nprint(sys.argv[1:])\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    change_settings(
+        backends_llama_cpp_docker_enabled=True,
+        backends_llama_cpp_docker_args=["run", "--rm"],
+        backends_llama_cpp_docker_image="image:1",
+    )
+
+    assert describe_backend("llama_cpp", "version")["output"] == "['run', '--rm', 'image:1', '--version']\n"
