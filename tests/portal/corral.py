@@ -49,6 +49,8 @@ class Corral:
 
     def up(self) -> None:
         """Start ``corral up`` and wait until it says that it answers."""
+        answers = "Corral answers on"
+        earlier = self.said().count(answers) if self.output.exists() else 0
         with self.output.open("ab") as output:
             self.manager = subprocess.Popen(
                 [sys.executable, str(ROOT / "manage.py"), "up"],
@@ -58,7 +60,7 @@ class Corral:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.wait_until_said("Corral answers on")
+        self.wait_until_said(answers, times=earlier + 1)
 
     def said(self) -> str:
         """Return everything that ``corral up`` printed."""
@@ -88,7 +90,7 @@ class Corral:
         assert self.manager is not None
         found = {}
         for process in psutil.Process(self.manager.pid).children():
-            words = process.cmdline()
+            words = command_line(process)
             if words and "valkey-server" in words[0]:
                 found["valkey"] = process
             found.update({name: process for name in ("web", "worker", "beat") if name in words})
@@ -106,7 +108,7 @@ class Corral:
 
     def left_over(self) -> list[str]:
         """Return the command lines of living processes that run on this data folder."""
-        return [" ".join(process.cmdline()) for process in self.processes()]
+        return [" ".join(words) for process in self.processes() if (words := command_line(process))]
 
     def processes(self) -> list[psutil.Process]:
         """Return living processes whose environment names this data folder."""
@@ -136,6 +138,14 @@ class Corral:
                 self.manager.kill()
         for process in self.processes():
             process.kill()
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """Return a process's arguments, empty when it has just ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 CorralFactory = Callable[..., Corral]

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import stat
+import threading
 import time
 
 import psutil
@@ -65,8 +66,7 @@ def test_a_killed_web_server_refuses_no_connection(running: Corral) -> None:
 def test_an_existing_installation_answers_within_five_seconds_and_ctrl_c_leaves_nothing(
     make_corral: CorralFactory,
 ) -> None:
-    corral = make_corral()
-    assert corral.run("prepare").returncode == 0
+    corral = make_corral(prepared=True)
     began = time.monotonic()
     corral.up()
     assert corral.get("/health")[0] == 200
@@ -78,7 +78,7 @@ def test_an_existing_installation_answers_within_five_seconds_and_ctrl_c_leaves_
 
 
 def test_sigterm_ends_all_parts(make_corral: CorralFactory) -> None:
-    corral = make_corral()
+    corral = make_corral(prepared=True)
     corral.up()
     assert corral.signal(signal.SIGTERM) == 0
     assert "the models keep running" in corral.said()
@@ -86,7 +86,7 @@ def test_sigterm_ends_all_parts(make_corral: CorralFactory) -> None:
 
 
 def test_a_start_can_be_interrupted_at_any_moment(make_corral: CorralFactory) -> None:
-    corral = make_corral()
+    corral = make_corral(prepared=True)
     for delay_s in (0.3, 0.8, 1.5):
         with contextlib.suppress(AssertionError):
             start_and_interrupt(corral, delay_s)
@@ -99,8 +99,6 @@ def test_a_start_can_be_interrupted_at_any_moment(make_corral: CorralFactory) ->
 
 def start_and_interrupt(corral: Corral, delay_s: float) -> None:
     """Send SIGINT so many seconds after the beginning of the start."""
-    import threading
-
     def interrupt() -> None:
         assert corral.manager is not None
         corral.manager.send_signal(signal.SIGINT)
@@ -116,7 +114,7 @@ def start_and_interrupt(corral: Corral, delay_s: float) -> None:
 
 
 def test_down_stops_it_from_elsewhere_and_says_so(make_corral: CorralFactory) -> None:
-    corral = make_corral()
+    corral = make_corral(prepared=True)
     corral.up()
     result = corral.run("down")
     assert result.returncode == 0, result.stderr
@@ -129,14 +127,14 @@ def test_down_stops_it_from_elsewhere_and_says_so(make_corral: CorralFactory) ->
 
 
 def test_down_can_leave_the_models(make_corral: CorralFactory) -> None:
-    corral = make_corral()
+    corral = make_corral(prepared=True)
     corral.up()
     assert corral.run("down", "--keep-models").returncode == 0
     assert "the models keep running" in corral.said()
 
 
 def test_the_parts_end_with_a_killed_manager_and_the_next_start_works(make_corral: CorralFactory) -> None:
-    corral = make_corral()
+    corral = make_corral(prepared=True)
     corral.up()
     corral.wait_until_said("worker@main ready")
     assert corral.manager is not None
@@ -150,7 +148,7 @@ def test_the_parts_end_with_a_killed_manager_and_the_next_start_works(make_corra
 def test_an_orphaned_valkey_on_the_socket_is_replaced(make_corral: CorralFactory) -> None:
     from portal.up.valkey import find_valkey_binary
 
-    corral = make_corral()
+    corral = make_corral(prepared=True)
     run_dir = corral.data_dir / "run"
     run_dir.mkdir(parents=True)
     words = [str(find_valkey_binary()), "--port", "0", "--unixsocket", str(run_dir / "valkey.sock"), "--save", ""]
@@ -166,7 +164,7 @@ def test_an_orphaned_valkey_on_the_socket_is_replaced(make_corral: CorralFactory
 
 
 def test_several_web_processes_share_the_port_and_end_together(make_corral: CorralFactory) -> None:
-    corral = make_corral(web_workers="2")
+    corral = make_corral(prepared=True, web_workers="2")
     corral.up()
     assert corral.get("/health")[0] == 200
     assert len(corral.part("web").children()) >= 2
@@ -175,7 +173,7 @@ def test_several_web_processes_share_the_port_and_end_together(make_corral: Corr
 
 
 def test_a_second_ctrl_c_kills_a_part_that_hangs(make_corral: CorralFactory) -> None:
-    corral = make_corral()
+    corral = make_corral(prepared=True)
     corral.up()
     worker = corral.part("worker")
     os.kill(worker.pid, signal.SIGSTOP)

@@ -91,14 +91,13 @@ def test_a_bad_settings_file_is_named(make_corral: CorralFactory) -> None:
 
 
 def test_a_weak_first_password_stops_the_start(make_corral: CorralFactory) -> None:
-    result = make_corral(admin_user="anna", admin_password="short").run("up")
+    result = make_corral(prepared=True, admin_user="anna", admin_password="short").run("up")
     assert result.returncode == 1
     assert "first administrator can't be made" in result.stderr
 
 
 def test_a_web_server_that_ends_during_the_start_fails_the_start(make_corral: CorralFactory) -> None:
-    corral = make_corral()
-    assert corral.run("prepare").returncode == 0
+    corral = make_corral(prepared=True)
     # The middle of the start: the database is ready, then the web server dies at its first import.
     broken = corral.folder / "broken"
     (broken / "uvicorn").mkdir(parents=True)
