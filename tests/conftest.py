@@ -7,11 +7,20 @@ from typing import Any
 
 import msgspec
 import pytest
+from django.conf import settings
 from django.test import Client
 
 from accounts.enums import KeyKind, Role
 from accounts.models import User
 from tests.factories import make_key, make_user
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep SQLite's test database in a file, as in service: one in memory locks tables instead of queueing writers."""
+    database = settings.DATABASES["default"]
+    if database["ENGINE"].endswith("sqlite3"):
+        database.setdefault("TEST", {})["NAME"] = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
 
 
 @pytest.fixture

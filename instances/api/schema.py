@@ -55,3 +55,7 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
             {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             {"type": "apiKey", "in": "query", "name": "api_key"},
         ]
+
+    def get_security_requirement(self, auto_schema: AutoSchema) -> list[dict[str, list[str]]]:
+        """Any one of them will do."""
+        return [{name: []} for name in self.name]

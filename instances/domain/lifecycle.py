@@ -93,6 +93,7 @@ def start_instance(*, actor: Actor, instance: Instance) -> Instance:
     wanted_at = timezone.now()
     with transaction.atomic():
         row = lock_startable(instance)
+        newest = waiting.last_run(row)
         is_wanted = row.desired_state == DesiredState.RUNNING
         if is_wanted and row.state in ACTIVE:
             return row
@@ -102,7 +103,11 @@ def start_instance(*, actor: Actor, instance: Instance) -> Instance:
             wish_running(row, actor=actor, kind="start")
     try:
         return waiting.wait_for_start(
-            row, seconds=waiting.REACTION_S, generation=row.generation, failure_code="start_failed"
+            row,
+            seconds=waiting.REACTION_S,
+            generation=row.generation,
+            after_run=newest,
+            failure_code="start_failed",
         )
     except NodeUnavailable:
         if not is_wanted:
@@ -129,13 +134,16 @@ def restart_instance(*, actor: Actor, instance: Instance) -> Instance:
     wanted_at = timezone.now()
     with transaction.atomic():
         row = lock_startable(instance)
+        newest = waiting.last_run(row)
         had_process = row.state in ACTIVE
         row.generation += 1
         row.save(update_fields=["generation"])
         wish_running(row, actor=actor, kind="restart")
     seconds = waiting.REACTION_S + (waiting.stop_time_s() if had_process else 0)
     try:
-        return waiting.wait_for_start(row, seconds=seconds, generation=row.generation, failure_code="restart_failed")
+        return waiting.wait_for_start(
+            row, seconds=seconds, generation=row.generation, after_run=newest, failure_code="restart_failed"
+        )
     except NodeUnavailable:
         if not had_process:
             waiting.take_back_start(row.pk, since=wanted_at, actor=actor.label)

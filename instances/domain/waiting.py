@@ -8,6 +8,7 @@ from datetime import datetime
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Max
 
 from instances.domain.transitions import record_event
 from instances.enums import DesiredState, State
@@ -54,9 +55,17 @@ def watch(pk: int, seconds: float) -> Iterator[Instance]:
         pause = min(longest, pause * 1.5)
 
 
-def wait_for_start(instance: Instance, *, seconds: float, generation: int, failure_code: str) -> Instance:
+def last_run(instance: Instance) -> int:
+    """Return the id of the instance's newest run, 0 when it never ran."""
+    return Run.objects.filter(instance=instance).aggregate(newest=Max("pk"))["newest"] or 0
+
+
+def wait_for_start(
+    instance: Instance, *, seconds: float, generation: int, after_run: int, failure_code: str
+) -> Instance:
     """Wait until a process of ``generation`` was started, or the start is queued; return the row.
 
+    ``after_run`` is the newest run before the wish: how that one ended is not this start's failure.
     Raises StartRefused (a limit), StartFailed with ``failure_code``, or NodeUnavailable when the node falls silent.
     """
     reason, reason_since, started_since = "", 0.0, 0.0
@@ -68,7 +77,7 @@ def wait_for_start(instance: Instance, *, seconds: float, generation: int, failu
                 return latest
         if latest.desired_state == DesiredState.STOPPED and latest.refused_at is not None:
             raise StartRefused(latest.reason)
-        if latest.state in (State.FAILED, State.BACKOFF) and has_ended(latest, generation):
+        if latest.state == State.FAILED or (latest.state == State.BACKOFF and last_run(latest) > after_run):
             error = StartFailed(latest.reason or "The engine ended at once and said nothing.")
             error.code = failure_code
             raise error
@@ -93,12 +102,6 @@ def has_started(instance: Instance, generation: int) -> bool:
     return Run.objects.filter(
         instance=instance, generation__gte=generation, exited_at__isnull=True, started_at__isnull=False
     ).exists()
-
-
-def has_ended(instance: Instance, generation: int) -> bool:
-    """Whether the instance's latest process is of this generation and over, or none could be started at all."""
-    latest = Run.objects.filter(instance=instance).order_by("-id").first()
-    return latest is None or (latest.generation >= generation and latest.exited_at is not None)
 
 
 def wait_for_stop(instance: Instance) -> Instance:

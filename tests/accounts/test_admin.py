@@ -1,0 +1,90 @@
+"""Django's admin site: every model can be looked at, no secret is shown, and actions go through the domain."""
+
+from __future__ import annotations
+
+import pytest
+from django.apps import apps
+from django.contrib import admin as site
+from django.test import Client
+from django.urls import reverse
+
+from accounts.models import ApiKey, User
+from instances.enums import DesiredState, State
+from instances.models import Instance, InstanceEvent, InstanceShare, KeyPermission, Run
+from tests.factories import make_instance, make_key, make_ready
+
+MODELS = [model for label in ("accounts", "instances") for model in apps.get_app_config(label).get_models()]
+
+
+@pytest.fixture
+def client(admin: User) -> Client:
+    client = Client()
+    client.force_login(admin)
+    return client
+
+
+@pytest.fixture
+def rows(admin: User) -> None:
+    make_key(admin)
+    options = {"backend_options": {"api_key": "hush"}, "environment": {"HF_TOKEN": "hush"}}
+    instance = make_ready("alpha", options=options)
+    InstanceShare.objects.create(instance=instance, user=admin)
+    KeyPermission.objects.create(api_key=ApiKey.objects.get(), instance=instance)
+    InstanceEvent.objects.create(instance=instance, instance_name="alpha", kind="created", actor="user:ada")
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_every_model_has_a_list_and_a_page_without_secrets(client: Client, rows: None, model: type) -> None:
+    assert site.site.is_registered(model)
+    name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
+    pk = model.objects.order_by("pk").first().pk
+    secrets = [ApiKey.objects.get().key_hash, Run.objects.get().token, "hush"]
+
+    for url in (reverse(f"{name}_changelist"), reverse(f"{name}_change", args=[pk])):
+        response = client.get(url)
+        assert response.status_code == 200
+        text = response.content.decode()
+        assert not [secret for secret in secrets if secret in text]
+
+
+@pytest.mark.parametrize("model", ["instance", "run", "node", "instanceevent"])
+def test_what_corral_itself_writes_cannot_be_edited(client: Client, rows: None, model: str) -> None:
+    assert client.get(reverse(f"admin:instances_{model}_add")).status_code == 403
+    pk = apps.get_model("instances", model).objects.first().pk
+    assert client.post(reverse(f"admin:instances_{model}_change", args=[pk]), {"state": "stopped"}).status_code == 403
+    assert Instance.objects.get().state == State.READY
+
+
+def test_the_stop_action_calls_the_domain_and_says_what_came_of_it(client: Client, admin: User) -> None:
+    stopped = make_instance("beta", state=State.FAILED, desired_state="running")
+    away = make_ready("gamma")
+
+    response = client.post(
+        reverse("admin:instances_instance_changelist"),
+        {"action": "stop", "_selected_action": [stopped.pk, away.pk]},
+        follow=True,
+    )
+
+    first, second = (str(message) for message in response.context["messages"])
+    assert first == "beta was stopped."
+    assert second.startswith("gamma: The node main does not answer.")
+    assert Instance.objects.get(name="beta").desired_state == DesiredState.STOPPED
+    assert InstanceEvent.objects.filter(kind="stop", actor="user:ada", instance_name="beta").exists()
+
+
+def test_keys_are_revoked_by_an_action_and_never_added(client: Client, admin: User) -> None:
+    make_key(admin)
+    key = ApiKey.objects.get()
+
+    client.post(reverse("admin:accounts_apikey_changelist"), {"action": "revoke", "_selected_action": [key.pk]})
+
+    key.refresh_from_db()
+    assert key.revoked_at is not None
+    assert client.get(reverse("admin:accounts_apikey_add")).status_code == 403
+
+
+def test_only_administrators_get_in(operator: User) -> None:
+    client = Client()
+    client.force_login(operator)
+
+    assert client.get(reverse("admin:index")).status_code == 302
