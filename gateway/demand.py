@@ -29,7 +29,8 @@ class WaitingReport(msgspec.Struct, frozen=True):
 
 
 class _Waiter:
-    """One waiting request. `seen` is the route as it was on arrival: only what differs from it happened since."""
+    """One waiting request. `seen` is the route as it was on arrival, or when its start began: only what differs from it
+    happened since."""
 
     __slots__ = ("arrived_at", "future", "principal", "seen")
 
@@ -58,10 +59,15 @@ def _find_refusal(route: Route, seen: Route) -> GatewayError | None:
         reason = route.reason or "the limit of running instances is reached"
         message = f"Instance {route.name} can't be started now: {reason}"
         return GatewayError(409, "max_instances_reached", message, retry_after_s=_REFUSED_RETRY_S)
-    failed_since = route.state == "failed" and (seen.state, seen.state_changed_at) != ("failed", route.state_changed_at)
-    if failed_since:
+    if (route.state, route.state_changed_at) == (seen.state, seen.state_changed_at):
+        return None
+    # Between two attempts as well: whoever waited through a failed start is told at once why it failed.
+    if route.state in ("failed", "backoff"):
         reason = route.reason or "its process ended before it was ready"
         return GatewayError(503, "instance_start_failed", f"Instance {route.name} failed to start: {reason}")
+    if seen.state == "starting" and route.state in ("stopping", "stopped") and not route.is_wanted:
+        message = f"Instance {route.name} was stopped while it was starting"
+        return GatewayError(503, "instance_not_running", message)
     return None
 
 
@@ -142,6 +148,8 @@ class Demand:
                     waiter.future.set_result(route)
                 elif (refusal := judge_route(route, waiter.principal, waiter.seen)) is not None:
                     waiter.future.set_exception(refusal)
+                elif route is not None and route.state == "starting":
+                    waiter.seen = route  # from here on, a stop is somebody's wish and a crash is the answer
 
 
 def _describe(line: dict[_Waiter, None]) -> WaitingReport:

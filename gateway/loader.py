@@ -16,7 +16,7 @@ from accounts.models import ApiKey
 from gateway.structs import Principal, PrincipalKind, Route, Snapshot
 from instances.backends.registry import get_backend
 from instances.domain.runs import derive_upstream_key
-from instances.enums import State
+from instances.enums import DesiredState, State
 from instances.models import Instance, KeyPermission
 
 P = ParamSpec("P")
@@ -27,6 +27,7 @@ _COLUMNS = (
     "name",
     "backend_type",
     "options",
+    "desired_state",
     "state",
     "state_changed_at",
     "created_at",
@@ -114,6 +115,7 @@ def _build_route(row: Mapping[str, Any]) -> Route:
         run_id=row["active_run__id"],
         upstream_key=derive_upstream_key(row["active_run__token"]) if is_ready else None,
         path_prefix=backend.upstream_prefix(engine_options),
+        is_wanted=row["desired_state"] == DesiredState.RUNNING,
         on_demand_start=options.get("on_demand_start", settings.CORRAL.default_on_demand_start),
         served_model=backend.served_model(engine_options),
         created=int(row["created_at"].timestamp()),

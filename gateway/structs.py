@@ -50,6 +50,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """The run's own API key; None when the engine takes none."""
     path_prefix: str = ""
     """A path the engine puts before all its own, such as `/llm`; usually empty."""
+    is_wanted: bool = True
+    """Whether it is meant to run; False once somebody has stopped it."""
     on_demand_start: bool = True
     served_model: str | None = None
     """What replaces `model` in a forwarded body; None leaves the body alone."""

@@ -124,7 +124,8 @@ def test_the_environment_reaches_the_engine_and_corrals_own_does_not(corral: Sta
 def test_the_engine_demands_a_key_that_only_the_gateway_knows(corral: Stack) -> None:
     """llamactl 11.2-24, 34: the client's key was forwarded, and an engine's own key could not be used."""
     ready = corral.run_now("guarded")
-    direct = corral.api.get(f"http://127.0.0.1:{ready['port']}/v1/models")
+    body = {"messages": [{"role": "user", "content": "hello"}]}
+    direct = corral.api.post(f"http://127.0.0.1:{ready['port']}/v1/chat/completions", json=body)
     assert direct.status_code == 401
     assert corral.chat("guarded").status_code == 200
     assert corral.management_key not in " ".join(psutil.Process(ready["pid"]).cmdline())

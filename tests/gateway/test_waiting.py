@@ -1,0 +1,254 @@
+"""Requests to instances that aren't ready."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import msgspec
+import pytest
+
+from gateway.structs import Principal
+from tests.gateway.harness import CONFIG, KEY, Gateway, RawClient, Upstream, make_route, wait_until
+
+pytestmark = pytest.mark.no_database
+
+STOPPED = make_route()
+
+
+def waiting(gateway: Gateway) -> int:
+    line = gateway.app.demand.report().get(1)
+    return line.count if line else 0
+
+
+async def start_asking(gateway: Gateway, count: int = 1) -> list[asyncio.Task]:
+    """Requests for `m` that have joined the line."""
+    tasks = [asyncio.create_task(gateway.ask()) for _ in range(count)]
+    await wait_until(lambda: waiting(gateway) == count)
+    return tasks
+
+
+async def test_a_request_waits_until_its_instance_is_ready(gateway: Gateway, upstream: Upstream) -> None:
+    await gateway.set_routes(STOPPED)
+    before = time.time()
+    asking = await start_asking(gateway, 5)
+    line = gateway.app.demand.report()[1]
+    assert before - 1 < line.since <= time.time()
+    assert (line.can_start, line.can_evict) == (True, True)
+    await gateway.set_routes(make_route(state="starting"))
+    await asyncio.sleep(0.02)
+    assert waiting(gateway) == 5
+    await gateway.set_routes(make_route(upstream))
+    assert [answer.status_code for answer in await asyncio.gather(*asking)] == [200] * 5
+    assert waiting(gateway) == 0
+
+
+async def test_a_crash_during_the_wait_answers_at_once_though_another_attempt_follows(gateway: Gateway) -> None:
+    await gateway.set_routes(STOPPED)
+    (asking,) = await start_asking(gateway)
+    await gateway.set_routes(make_route(state="starting", state_changed_at=2.0))
+    await gateway.set_routes(make_route(state="backoff", state_changed_at=3.0, reason="out of memory"))
+    answer = await asking
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "instance_start_failed")
+    assert "out of memory" in answer.json()["error"]["message"]
+
+
+async def test_a_request_during_a_backoff_waits_for_the_next_attempt(gateway: Gateway, upstream: Upstream) -> None:
+    await gateway.set_routes(make_route(state="backoff"))
+    (asking,) = await start_asking(gateway)
+    await gateway.set_routes(make_route(state="starting", state_changed_at=2.0))
+    await gateway.set_routes(make_route(upstream))
+    assert (await asking).status_code == 200
+
+
+async def test_who_waits_for_a_start_is_told_when_somebody_stops_it(gateway: Gateway) -> None:
+    await gateway.set_routes(STOPPED)
+    (asking,) = await start_asking(gateway)
+    await gateway.set_routes(make_route(state="starting", state_changed_at=2.0))
+    await gateway.set_routes(make_route(state="stopping", state_changed_at=3.0, is_wanted=False))
+    answer = await asking
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "instance_not_running")
+
+
+async def test_a_restart_during_the_wait_is_waited_through(gateway: Gateway, upstream: Upstream) -> None:
+    await gateway.set_routes(make_route(state="starting"))
+    (asking,) = await start_asking(gateway)
+    for number, state in enumerate(("stopping", "stopped", "starting")):
+        await gateway.set_routes(make_route(state=state, state_changed_at=2.0 + number, is_wanted=True))
+    await gateway.set_routes(make_route(upstream))
+    assert (await asking).status_code == 200
+
+
+async def test_an_instance_that_is_stopping_is_waited_for(gateway: Gateway, upstream: Upstream) -> None:
+    await gateway.set_routes(make_route(state="stopping"))
+    (asking,) = await start_asking(gateway)
+    await gateway.set_routes(STOPPED)
+    await asyncio.sleep(0.02)
+    await gateway.set_routes(make_route(upstream))
+    assert (await asking).status_code == 200
+
+
+async def test_a_failed_start_answers_at_once_with_its_last_words(gateway: Gateway) -> None:
+    await gateway.set_routes(STOPPED)
+    (asking,) = await start_asking(gateway)
+    await gateway.set_routes(make_route(state="failed", state_changed_at=2.0, reason="error: no such file m.gguf"))
+    answer = await asking
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "instance_start_failed"
+    assert "error: no such file m.gguf" in answer.json()["error"]["message"]
+
+
+async def test_an_earlier_failure_is_no_answer_to_a_new_request(gateway: Gateway, upstream: Upstream) -> None:
+    old = make_route(state="failed", state_changed_at=time.time() + 3600, reason="long ago, by a clock that runs ahead")
+    await gateway.set_routes(old)
+    (asking,) = await start_asking(gateway)
+    await gateway.set_routes(msgspec.structs.replace(old, served_model="changed meanwhile"))
+    await asyncio.sleep(0.02)
+    assert not asking.done()
+    await gateway.set_routes(msgspec.structs.replace(old, state_changed_at=old.state_changed_at + 1, reason="just now"))
+    answer = await asking
+    assert answer.status_code == 503
+    assert "just now" in answer.json()["error"]["message"]
+
+
+async def test_a_refused_start_is_a_conflict_that_says_why(gateway: Gateway) -> None:
+    await gateway.set_routes(make_route(refused_at=5.0, reason="an old refusal"))
+    (asking,) = await start_asking(gateway)
+    await gateway.set_routes(make_route(refused_at=6.0, reason="2 of 2 instances are running and busy"))
+    answer = await asking
+    assert answer.status_code == 409
+    assert answer.json()["error"]["code"] == "max_instances_reached"
+    assert "2 of 2 instances" in answer.json()["error"]["message"]
+    assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_waiting_ends_after_its_time(upstream: Upstream) -> None:
+    config = msgspec.structs.replace(CONFIG, on_demand_start_timeout_s=0.2)
+    async with Gateway(config) as gateway:
+        await gateway.set_routes(STOPPED)
+        start = time.monotonic()
+        answer = await gateway.ask()
+        assert 0.2 <= time.monotonic() - start < 1
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "instance_start_timeout"
+        assert int(answer.headers["retry-after"]) > 0
+        assert waiting(gateway) == 0
+
+
+async def test_a_full_line_refuses_the_next_one(upstream: Upstream) -> None:
+    async with Gateway(msgspec.structs.replace(CONFIG, queue_limit=3)) as gateway:
+        await gateway.set_routes(STOPPED, make_route(name="other", instance_id=2))
+        asking = await start_asking(gateway, 3)
+        answer = await gateway.ask()
+        assert answer.status_code == 429
+        assert answer.json()["error"]["type"] == "rate_limit_error"
+        assert int(answer.headers["retry-after"]) > 0
+        other = asyncio.create_task(gateway.ask({"model": "other"}))
+        await wait_until(lambda: 2 in gateway.app.demand.report())
+        await gateway.set_routes(make_route(upstream), make_route(upstream, name="other", instance_id=2))
+        assert {answer.status_code for answer in await asyncio.gather(*asking, other)} == {200}
+
+
+async def test_a_client_that_leaves_leaves_the_line(gateway: Gateway, upstream: Upstream) -> None:
+    await gateway.set_routes(STOPPED)
+    async with RawClient(gateway.port) as client:
+        client.ask()
+        await wait_until(lambda: waiting(gateway) == 1)
+    await wait_until(lambda: waiting(gateway) == 0, 0.5)
+    await wait_until(lambda: gateway.finished)
+    assert gateway.finished[-1].outcome == "client_gone"
+    await gateway.set_routes(make_route(upstream))
+    assert (await gateway.ask()).status_code == 200
+    assert len(upstream.calls) == 1
+
+
+async def test_a_key_that_may_not_start_waits_only_for_what_is_starting(gateway: Gateway, upstream: Upstream) -> None:
+    gateway.keys[KEY] = Principal(kind="inference", instances=None, can_start=False, can_evict=False)
+    for state in ("stopped", "failed"):
+        await gateway.set_routes(make_route(state=state))
+        answer = await gateway.ask()
+        assert answer.status_code == 403
+        assert answer.json()["error"]["code"] == "permission_denied"
+    await gateway.set_routes(make_route(state="starting"))
+    (asking,) = await start_asking(gateway)
+    line = gateway.app.demand.report()[1]
+    assert (line.can_start, line.can_evict) == (False, False)
+    await gateway.set_routes(make_route(upstream))
+    assert (await asking).status_code == 200
+    await gateway.set_routes(make_route(state="starting"))
+    (asking,) = await start_asking(gateway)
+    await gateway.set_routes(STOPPED)
+    assert (await asking).status_code == 403
+
+
+async def test_without_start_on_demand_a_stopped_instance_is_unavailable_and_a_starting_one_awaited(
+    gateway: Gateway, upstream: Upstream
+) -> None:
+    await gateway.set_routes(make_route(on_demand_start=False))
+    answer = await gateway.ask()
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "instance_not_running"
+    await gateway.set_routes(make_route(state="starting", on_demand_start=False))
+    (asking,) = await start_asking(gateway)
+    await gateway.set_routes(make_route(upstream, on_demand_start=False))
+    assert (await asking).status_code == 200
+
+
+async def test_a_disabled_instance_is_unavailable_in_every_state(gateway: Gateway, upstream: Upstream) -> None:
+    await gateway.set_routes(make_route(upstream, disabled=True))
+    assert (await gateway.ask()).json()["error"]["code"] == "instance_disabled"
+    await gateway.set_routes(STOPPED)
+    (asking,) = await start_asking(gateway)
+    await gateway.set_routes(make_route(disabled=True))
+    assert (await asking).status_code == 503
+
+
+async def test_an_instance_deleted_meanwhile_is_unknown(gateway: Gateway) -> None:
+    await gateway.set_routes(STOPPED)
+    (asking,) = await start_asking(gateway)
+    await gateway.set_routes()
+    assert (await asking).status_code == 404
+
+
+async def test_a_key_revoked_during_the_wait_is_turned_away(gateway: Gateway, upstream: Upstream) -> None:
+    await gateway.set_routes(STOPPED)
+    (asking,) = await start_asking(gateway)
+    gateway.keys.clear()
+    gateway.app.runtime.catch_up()
+    await gateway.set_routes(make_route(upstream))
+    assert (await asking).status_code == 401
+    assert upstream.calls == []
+
+
+async def test_a_crash_and_quick_restart_keep_the_line_together(gateway: Gateway, upstream: Upstream) -> None:
+    """Between the news that it is ready and the waiters' next step it may have stopped again."""
+    await gateway.set_routes(STOPPED)
+    asking = await start_asking(gateway, 3)
+    ready, stopped = make_route(upstream), make_route(state="backoff", state_changed_at=3.0)
+    table = gateway.app.runtime.routes
+    from gateway.structs import Snapshot
+
+    gateway.routes = (stopped,)
+    table.replace(Snapshot(routes=(ready,)))
+    table.replace(Snapshot(routes=(stopped,)))
+    await wait_until(lambda: waiting(gateway) == 3)
+    await gateway.set_routes(ready)
+    assert [answer.status_code for answer in await asyncio.gather(*asking)] == [200] * 3
+
+
+async def test_large_bodies_are_held_up_to_the_limit_and_no_further(upstream: Upstream) -> None:
+    async with Gateway(msgspec.structs.replace(CONFIG, max_body_bytes=1_000_000)) as gateway:
+        await gateway.set_routes(make_route(upstream))
+        body = b'{"model":"m","x":"' + b"x" * 999_000 + b'"}'
+        assert (await gateway.ask(content=body)).json()["body"] == body.decode()
+        assert (await gateway.ask(content=body + b" " * 1000)).status_code == 413
+
+        async with RawClient(gateway.port) as client:
+            client.send("POST", "/v1/chat/completions", "Transfer-Encoding: chunked")
+            for _ in range(40):
+                client.writer.write(b"8000\r\n" + b"x" * 0x8000 + b"\r\n")
+            head = await client.read_head()
+            assert "413" in head
+            assert "connection: close" in head
+            assert b"request_too_large" in await client.reader.read()
+    assert len(upstream.calls) == 1
