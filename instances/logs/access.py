@@ -13,7 +13,6 @@ from urllib.parse import parse_qsl
 
 from django.conf import settings
 from django.contrib.auth import get_user
-from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from accounts.authentication import note_use
@@ -21,7 +20,9 @@ from accounts.domain.actors import ANONYMOUS, Actor, actor_for
 from accounts.domain.keys import find_key
 from accounts.enums import KeyKind
 from accounts.models import User
-from instances.errors import InstanceNotFound
+from instances.domain.access import has_level, visible_instances
+from instances.enums import ShareLevel
+from instances.errors import InstanceNotFound, NodeUnavailable, PermissionDenied
 from instances.logs.errors import InvalidLogParameter, LogUnavailable, NotAuthenticated
 from instances.logs.files import Segment, log_folder
 from instances.logs.reader import describe_runs, read_instance_tail
@@ -120,18 +121,23 @@ def find_actor(credentials: Credentials) -> Actor:
     return ANONYMOUS
 
 
-def visible_instances(actor: Actor) -> QuerySet[Instance]:
-    """Return the instances whose state and logs the actor may see."""
-    if actor.user is None:
-        return Instance.objects.all()
-    found = Instance.objects.all().visible_to(actor.user)
-    return found.filter(key_permissions__api_key=actor.key) if actor.is_limited_to_instances else found
+def find_readable(actor: Actor, **where: object) -> Instance:
+    """Return the instance whose log the actor may read, as the REST endpoint decides it too.
+
+    What users ask engines may stand in their logs, so seeing an instance is not enough: it takes the right to operate
+    it. Raises InstanceNotFound or PermissionDenied.
+    """
+    instance = visible_instances(actor).filter(**where).first()
+    if instance is None:
+        raise InstanceNotFound("Instance not found")
+    if not has_level(actor, instance, ShareLevel.OPERATE):
+        raise PermissionDenied(f"You may not read the log of {instance.name}. Ask its owner or an administrator.")
+    return instance
 
 
 def check_access(credentials: Credentials, instance_id: int) -> None:
-    """Raise NotAuthenticated or InstanceNotFound when the log may not be followed any longer."""
-    if not visible_instances(find_actor(credentials)).filter(pk=instance_id).exists():
-        raise InstanceNotFound("Instance not found")
+    """Raise NotAuthenticated, InstanceNotFound or PermissionDenied when the log may not be followed any longer."""
+    find_readable(find_actor(credentials), pk=instance_id)
 
 
 def list_visible_ids(credentials: Credentials) -> frozenset[int]:
@@ -143,12 +149,10 @@ def open_log(credentials: Credentials, name: str, query: LogQuery) -> LogAccess:
     """Check that the log may be followed and find where to begin.
 
     A cursor of a run that is not this instance's (or was deleted) counts as none. Raises NotAuthenticated,
-    InstanceNotFound, InvalidName and LogUnavailable (only for a log on this node; one elsewhere is followed without its
-    older lines).
+    InstanceNotFound, PermissionDenied and LogUnavailable (only for a log on this node; one elsewhere is followed
+    without its older lines when its node does not answer).
     """
-    instance = visible_instances(find_actor(credentials)).select_related("node").filter(name=name).first()
-    if instance is None:
-        raise InstanceNotFound("Instance not found")
+    instance = find_readable(find_actor(credentials), name=name)
     folder = log_folder(name)
     if query.cursor and instance.runs.filter(pk=query.cursor.run_id).exists():
         return LogAccess(instance.pk, folder, describe_runs([query.cursor.run_id]), query.cursor)
@@ -165,7 +169,7 @@ def _read_backlog(instance: Instance, query: LogQuery) -> list[Segment]:
     lines = None if query.lines < 0 else max(query.lines, 1)
     try:
         tail = read_instance_tail(instance, lines=lines, stream=query.stream, max_bytes=MAX_BACKLOG)
-    except LogUnavailable:
+    except (LogUnavailable, NodeUnavailable):
         if instance.node.name == settings.CORRAL.node:
             raise
         return []

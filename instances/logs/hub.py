@@ -84,7 +84,7 @@ class LogHub:
 
     async def close(self) -> None:
         """End all readers and the connections. For the end of the process; followers must be closed before."""
-        tasks = [shared.task for shared in (*self._feeds.values(), *self._watches.values())]
+        tasks = [feed.task for feed in self._feeds.values()] + [watch.task for watch in self._watches.values()]
         tasks += [self._events] if self._events else []
         for task in tasks:
             task.cancel()

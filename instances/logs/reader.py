@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypedDict
 
-from celery import current_app
-from celery.exceptions import TimeoutError as CeleryTimeout
 from django.conf import settings
-from kombu.exceptions import KombuError
-from redis.exceptions import RedisError
 
-from instances.logs.errors import LogUnavailable
+from instances.domain.node_tasks import ask_node
 from instances.logs.files import MAX_TAIL, Segment, Tail, log_folder, read_tail
 from instances.logs.text import RunInfo, format_tail
 from instances.models import Instance, Run
@@ -34,7 +30,7 @@ def read_last_lines(instance: Instance, lines: int | None, stream: str | None, t
 
     ``stream`` is stdout, stderr or None for both; ``timestamps`` puts the time before each line. An instance that was
     never started has an empty log. At most 16 MiB of log are looked at (4 MiB when the log is on another node); when
-    that leaves lines out, the first line says so. Raises LogUnavailable.
+    that leaves lines out, the first line says so. Raises LogUnavailable and NodeUnavailable.
     """
     wanted = lines if lines is not None and lines > 0 else None
     tail = read_instance_tail(instance, lines=wanted, stream=stream)
@@ -43,13 +39,16 @@ def read_last_lines(instance: Instance, lines: int | None, stream: str | None, t
 
 
 def read_instance_tail(instance: Instance, *, lines: int | None, stream: str | None, max_bytes: int = MAX_TAIL) -> Tail:
-    """Return the end of an instance's log from the disk of its node. Raises LogUnavailable."""
-    node = instance.node.name
-    if node == settings.CORRAL.node:
+    """Return the end of an instance's log from the disk of its node. Raises LogUnavailable and NodeUnavailable."""
+    if instance.node.name == settings.CORRAL.node:
         return read_tail(log_folder(instance.name), lines=lines, stream=stream, max_bytes=max_bytes)
     if not instance.runs.exists():
         return Tail([])
-    return _ask_node(node, instance.name, lines, stream, min(max_bytes, MAX_REMOTE_TAIL))
+    limit = min(max_bytes, MAX_REMOTE_TAIL)
+    arguments = {"name": instance.name, "lines": lines, "stream": stream, "max_bytes": limit}
+    answer: EncodedTail = ask_node(instance.node, READ_LOG_TASK, timeout_s=ANSWER_WITHIN_S, **arguments)
+    segments = [Segment(run_id, start, text.encode("latin-1")) for run_id, start, text in answer["segments"]]
+    return Tail(segments, answer["left_out"])
 
 
 def read_encoded_tail(name: str, lines: int | None, stream: str | None, max_bytes: int) -> EncodedTail:
@@ -63,20 +62,3 @@ def describe_runs(run_ids: Iterable[int]) -> dict[int, RunInfo]:
     """Return what is known of these runs, by id; runs whose row is gone are left away."""
     rows = Run.objects.filter(pk__in=list(run_ids)).values_list("pk", "node__name", "started_at", "exited_at")
     return {row[0]: RunInfo(*row) for row in rows}
-
-
-def _ask_node(node: str, name: str, lines: int | None, stream: str | None, max_bytes: int) -> Tail:
-    arguments = {"name": name, "lines": lines, "stream": stream, "max_bytes": max_bytes}
-    try:
-        result = current_app.send_task(
-            READ_LOG_TASK, kwargs=arguments, queue=f"node.{node}", expires=ANSWER_WITHIN_S, ignore_result=False
-        )
-        answer: EncodedTail = result.get(timeout=ANSWER_WITHIN_S)
-    except CeleryTimeout:
-        raise LogUnavailable(f"Failed to get logs: the node {node} does not answer; is its worker running?") from None
-    except (KombuError, RedisError, OSError) as error:
-        raise LogUnavailable(f"Failed to get logs: the node {node} can't be asked: {error}") from error
-    except Exception as error:  # the task's own error arrives as whatever class it was there
-        raise LogUnavailable(f"Failed to get logs: the node {node} answered: {error}") from error
-    segments = [Segment(run_id, start, text.encode("latin-1")) for run_id, start, text in answer["segments"]]
-    return Tail(segments, answer["left_out"])

@@ -29,11 +29,13 @@ from instances.shim.log import LineFormatter, LogWriter, Stamps
 from instances.shim.rotation import Rotation
 from tests.instances.logs.web import WebServer
 
+StartRun = Callable[..., "tuple[Run, RunLog]"]
+"""Makes the next run and its log; takes the rotation's max_bytes, max_files, compress."""
+StartPump = Callable[[Run, "RunLog"], LogPump]
+
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(
-    django_db_modify_db_settings: None, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def django_db_modify_db_settings(django_db_modify_db_settings: None, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Several threads use the database here, so SQLite must be a file and not shared memory, which knows no waiting."""
     from django.conf import settings
 
@@ -91,7 +93,9 @@ def valkey_process() -> Iterator[Valkey]:
 def valkey(valkey_process: Valkey, settings: Settings, tmp_path: Path) -> Valkey:
     """An empty Valkey that the settings point to, with a data folder of the test's own."""
     valkey_process.forget()
-    settings.CORRAL = msgspec.structs.replace(settings.CORRAL, redis_url=valkey_process.url, data_dir=tmp_path, node="main")
+    settings.CORRAL = msgspec.structs.replace(
+        settings.CORRAL, redis_url=valkey_process.url, data_dir=tmp_path, node="main"
+    )
     layer = settings.CHANNEL_LAYERS["default"]
     settings.CHANNEL_LAYERS = {"default": {**layer, "CONFIG": {**layer["CONFIG"], "hosts": [valkey_process.url]}}}
     return valkey_process
@@ -159,7 +163,7 @@ def instance(owner: User, valkey: Valkey) -> Instance:
 
 
 @pytest.fixture
-def start_run(instance: Instance, tmp_path: Path) -> Callable[..., tuple[Run, RunLog]]:
+def start_run(instance: Instance, tmp_path: Path) -> StartRun:
     """Return a function that makes a run and its log; whatever ran before has exited."""
 
     def start(max_bytes: int = 0, max_files: int = 0, *, compress: bool = False) -> tuple[Run, RunLog]:
@@ -175,7 +179,7 @@ def start_run(instance: Instance, tmp_path: Path) -> Callable[..., tuple[Run, Ru
 
 
 @pytest.fixture
-async def pump(client: redis.asyncio.Redis) -> AsyncIterator[Callable[[Run, RunLog], LogPump]]:
+async def pump(client: redis.asyncio.Redis) -> AsyncIterator[StartPump]:
     """Return a function that starts the pump of a run; it is cancelled with the test."""
     tasks: list[asyncio.Task[None]] = []
 

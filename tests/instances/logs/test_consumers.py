@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -21,7 +21,8 @@ from instances.events import publish
 from instances.logs import session
 from instances.logs.database import run_query
 from instances.models import Instance
-from tests.instances.logs.web import WebServer, count_followed_runs
+from tests.instances.logs.conftest import StartPump, StartRun
+from tests.instances.logs.web import WebServer, count_followed_runs, stops_reading
 
 LOGS = "/ws/instances/llama/logs"
 
@@ -47,8 +48,8 @@ async def receive_until(socket: ClientConnection, last_line: str) -> list[dict[s
 
 
 async def wait_for_close(socket: ClientConnection) -> tuple[int, str]:
-    async with asyncio.timeout(5):
-        with pytest.raises(ConnectionClosed):
+    with suppress(ConnectionClosed):
+        async with asyncio.timeout(5):
             while True:
                 await socket.recv()
     assert socket.close_code is not None
@@ -63,7 +64,9 @@ def numbered(first: int, count: int) -> list[str]:
     return [f"line {number}" for number in range(first, first + count)]
 
 
-async def test_a_viewer_gets_old_lines_then_new_ones(start_run, pump, web, key) -> None:
+async def test_a_viewer_gets_old_lines_then_new_ones(
+    start_run: StartRun, pump: StartPump, web: WebServer, key: dict[str, str]
+) -> None:
     run, log = await run_query(start_run)
     pump(run, log)
     log.write_lines(0, 500)
@@ -78,7 +81,9 @@ async def test_a_viewer_gets_old_lines_then_new_ones(start_run, pump, web, key) 
         assert message["lines"][0][3] is False
 
 
-async def test_a_viewer_who_comes_back_with_a_cursor_misses_nothing(start_run, pump, web, key) -> None:
+async def test_a_viewer_who_comes_back_with_a_cursor_misses_nothing(
+    start_run: StartRun, pump: StartPump, web: WebServer, key: dict[str, str]
+) -> None:
     run, log = await run_query(start_run)
     pump(run, log)
     log.write_lines(0, 500)
@@ -90,7 +95,9 @@ async def test_a_viewer_who_comes_back_with_a_cursor_misses_nothing(start_run, p
     assert texts(messages) == numbered(0, 1000)
 
 
-async def test_the_other_stream_is_left_away(start_run, pump, web, key) -> None:
+async def test_the_other_stream_is_left_away(
+    start_run: StartRun, pump: StartPump, web: WebServer, key: dict[str, str]
+) -> None:
     run, log = await run_query(start_run)
     pump(run, log)
     log.write("out\n")
@@ -100,7 +107,9 @@ async def test_the_other_stream_is_left_away(start_run, pump, web, key) -> None:
         assert texts(await receive_until(viewer, "err")) == ["err"]
 
 
-async def test_pieces_of_a_huge_line_are_marked_as_going_on(start_run, pump, web, key) -> None:
+async def test_pieces_of_a_huge_line_are_marked_as_going_on(
+    start_run: StartRun, pump: StartPump, web: WebServer, key: dict[str, str]
+) -> None:
     run, log = await run_query(start_run)
     pump(run, log)
     async with opened(web, LOGS, key) as viewer:
@@ -112,7 +121,9 @@ async def test_pieces_of_a_huge_line_are_marked_as_going_on(start_run, pump, web
     assert pieces[-2][3] is False
 
 
-async def test_a_viewer_that_stops_reading_does_not_slow_the_others(start_run, pump, web, key) -> None:
+async def test_a_viewer_that_stops_reading_does_not_slow_the_others(
+    start_run: StartRun, pump: StartPump, web: WebServer, key: dict[str, str]
+) -> None:
     run, log = await run_query(start_run)
     pump(run, log)
     # A client that reads nothing: a bare socket with a small buffer, so that the server's own soon fills up.
@@ -131,17 +142,17 @@ async def test_a_viewer_that_stops_reading_does_not_slow_the_others(start_run, p
     stalled.close()
 
 
-async def test_a_viewer_that_leaves_leaves_nothing_behind(start_run, web, key) -> None:
+async def test_a_viewer_that_leaves_leaves_nothing_behind(
+    start_run: StartRun, web: WebServer, key: dict[str, str]
+) -> None:
     await run_query(start_run)
     async with opened(web, LOGS, key) as viewer:
         await viewer.recv()
         assert count_followed_runs(web) == 1
-    async with asyncio.timeout(5):
-        while count_followed_runs(web):
-            await asyncio.sleep(0.02)
+    assert await stops_reading(web)
 
 
-async def test_a_refused_socket_says_why(web, key, owner: User) -> None:
+async def test_a_refused_socket_says_why(web: WebServer, key: dict[str, str], owner: User) -> None:
     _, inference = await run_query(create_key, user=owner, name="chat", kind=KeyKind.INFERENCE)
     for path, headers, expected in (
         (LOGS, {}, (4401, "Missing API key")),
@@ -157,7 +168,13 @@ async def test_a_refused_socket_says_why(web, key, owner: User) -> None:
     assert reason.startswith("Invalid lines parameter")
 
 
-async def test_a_revoked_key_closes_its_sockets(start_run, web, key, management_key, monkeypatch) -> None:
+async def test_a_revoked_key_closes_its_sockets(
+    start_run: StartRun,
+    web: WebServer,
+    key: dict[str, str],
+    management_key: tuple[ApiKey, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(session, "CHECK_S", 0.2)
     monkeypatch.setattr(consumers, "CHECK_S", 0.2)
     await run_query(start_run)
@@ -168,7 +185,9 @@ async def test_a_revoked_key_closes_its_sockets(start_run, web, key, management_
         assert await wait_for_close(events) == (4401, "Invalid API key")
 
 
-async def test_a_deleted_instance_closes_the_socket_of_its_log(start_run, web, key, instance: Instance) -> None:
+async def test_a_deleted_instance_closes_the_socket_of_its_log(
+    start_run: StartRun, web: WebServer, key: dict[str, str], instance: Instance
+) -> None:
     await run_query(start_run)
     async with opened(web, LOGS, key) as viewer:
         await viewer.recv()
@@ -193,14 +212,16 @@ async def listening(web: WebServer, headers: dict[str, str], instance: Instance)
                         break
                 except TimeoutError:
                     continue
-        with pytest.raises(TimeoutError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(0.5):
                 while True:
                     await listener.recv()
         yield listener
 
 
-async def test_events_reach_those_who_may_see_the_instance(web, key, instance: Instance) -> None:
+async def test_events_reach_those_who_may_see_the_instance(
+    web: WebServer, key: dict[str, str], instance: Instance
+) -> None:
     def make_hidden() -> Instance:
         stranger = User.objects.create_user("bea")
         return Instance.objects.create(
@@ -215,7 +236,9 @@ async def test_events_reach_those_who_may_see_the_instance(web, key, instance: I
             assert json.loads(await listener.recv()) == changed(instance)
 
 
-async def test_an_instance_made_after_the_socket_opened_is_seen_too(web, key, instance: Instance, owner: User) -> None:
+async def test_an_instance_made_after_the_socket_opened_is_seen_too(
+    web: WebServer, key: dict[str, str], instance: Instance, owner: User
+) -> None:
     async with listening(web, key, instance) as listener:
         made = await run_query(
             Instance.objects.create, name="new", backend_type="command", owner=owner, node=instance.node, port=9001
@@ -225,7 +248,9 @@ async def test_an_instance_made_after_the_socket_opened_is_seen_too(web, key, in
             assert json.loads(await listener.recv())["name"] == "new"
 
 
-async def test_the_end_of_an_instance_is_told_to_who_could_see_it(web, key, instance: Instance) -> None:
+async def test_the_end_of_an_instance_is_told_to_who_could_see_it(
+    web: WebServer, key: dict[str, str], instance: Instance
+) -> None:
     gone = changed(instance, "instance.deleted")
     async with listening(web, key, instance) as listener:
         await run_query(instance.delete)

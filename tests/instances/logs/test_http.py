@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
-from asgiref.sync import sync_to_async
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
 
 from accounts.domain.keys import create_key, revoke_key
 from accounts.enums import KeyKind, PermissionMode
 from accounts.models import ApiKey, User
+from instances.enums import ShareLevel
 from instances.events import publish
 from instances.logs import http, session
 from instances.logs.database import run_query
-from instances.logs.pump import LogPump
 from instances.models import Instance, InstanceShare, KeyPermission, Run
-from tests.instances.logs.conftest import RunLog
-from tests.instances.logs.web import WebServer
+from tests.instances.logs.conftest import RunLog, StartPump, StartRun
+from tests.instances.logs.web import WebServer, count_followed_runs, stops_reading
 
 LOGS = "/api/v1/instances/llama/logs?follow=true"
 
@@ -70,7 +69,9 @@ def lines_of(events: list[tuple[str, dict[str, Any]]]) -> list[str]:
     return [entry[2] for _, message in events for entry in message.get("lines", [])]
 
 
-async def test_curl_sees_old_lines_and_then_new_ones_as_text(start_run, pump, web, key) -> None:
+async def test_curl_sees_old_lines_and_then_new_ones_as_text(
+    start_run: StartRun, pump: StartPump, web: WebServer, key: dict[str, str]
+) -> None:
     run, log = await run_query(start_run)
     pump(run, log)
     log.write_lines(0, 200)
@@ -84,7 +85,9 @@ async def test_curl_sees_old_lines_and_then_new_ones_as_text(start_run, pump, we
         assert (await anext(texts)) == "line 200\nline 201\noops\n"
 
 
-async def test_a_whole_run_begins_and_ends_with_markers(start_run, pump, web, key, instance) -> None:
+async def test_a_whole_run_begins_and_ends_with_markers(
+    start_run: StartRun, pump: StartPump, web: WebServer, key: dict[str, str], instance: Instance
+) -> None:
     run, log = await run_query(start_run)
     copying = pump(run, log)
     log.write_lines(0, 1)
@@ -108,7 +111,9 @@ async def test_a_whole_run_begins_and_ends_with_markers(start_run, pump, web, ke
         assert (blank, line) == ("", "line 1")
 
 
-async def test_a_line_of_10_megabytes_comes_through_whole(start_run, pump, web, key) -> None:
+async def test_a_line_of_10_megabytes_comes_through_whole(
+    start_run: StartRun, pump: StartPump, web: WebServer, key: dict[str, str]
+) -> None:
     run, log = await run_query(start_run)
     pump(run, log)
     async with opened(web, f"{LOGS}&lines=0", key) as response:
@@ -118,7 +123,9 @@ async def test_a_line_of_10_megabytes_comes_through_whole(start_run, pump, web, 
     assert text.split("\n", 1)[1] == "x" * 10_000_000 + "\nafter\n"
 
 
-async def test_one_stream_and_timestamps_can_be_chosen(start_run, pump, web, key) -> None:
+async def test_one_stream_and_timestamps_can_be_chosen(
+    start_run: StartRun, pump: StartPump, web: WebServer, key: dict[str, str]
+) -> None:
     run, log = await run_query(start_run)
     pump(run, log)
     log.write("out\n")
@@ -131,7 +138,9 @@ async def test_one_stream_and_timestamps_can_be_chosen(start_run, pump, web, key
     assert text == "err\n"
 
 
-async def test_an_unfinished_line_is_shown_and_finished_later(start_run, pump, web, key) -> None:
+async def test_an_unfinished_line_is_shown_and_finished_later(
+    start_run: StartRun, pump: StartPump, web: WebServer, key: dict[str, str]
+) -> None:
     run, log = await run_query(start_run)
     pump(run, log)
     async with opened(web, LOGS, key) as response:
@@ -143,7 +152,9 @@ async def test_an_unfinished_line_is_shown_and_finished_later(start_run, pump, w
         assert await anext(texts) == " done\n"
 
 
-async def test_events_carry_the_cursor_and_go_on_at_the_last_one(start_run, pump, web, key) -> None:
+async def test_events_carry_the_cursor_and_go_on_at_the_last_one(
+    start_run: StartRun, pump: StartPump, web: WebServer, key: dict[str, str]
+) -> None:
     run, log = await run_query(start_run)
     pump(run, log)
     log.write_lines(0, 100)
@@ -167,7 +178,9 @@ async def test_events_carry_the_cursor_and_go_on_at_the_last_one(start_run, pump
     assert first[-1][0] == first[-1][1]["cursor"]
 
 
-async def test_a_quiet_event_stream_is_kept_alive(start_run, web, key, monkeypatch) -> None:
+async def test_a_quiet_event_stream_is_kept_alive(
+    start_run: StartRun, web: WebServer, key: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(http, "KEEP_ALIVE_S", 0.1)
     await run_query(start_run)
     async with opened(web, f"{LOGS}&format=sse", key) as response:
@@ -175,7 +188,9 @@ async def test_a_quiet_event_stream_is_kept_alive(start_run, web, key, monkeypat
         assert (await read_until(texts, ": keep-alive\n\n")).endswith(": keep-alive\n\n")
 
 
-async def test_a_cursor_of_another_instance_opens_nothing_of_it(start_run, pump, web, key, instance, client) -> None:
+async def test_a_cursor_of_another_instance_opens_nothing_of_it(
+    start_run: StartRun, pump: StartPump, web: WebServer, key: dict[str, str], instance: Instance
+) -> None:
     def make_other() -> Run:
         other = Instance.objects.create(name="other", backend_type="command", node=instance.node, port=9001)
         return Run.objects.create(instance=other, node=instance.node, port=9001, generation=1, token="t")
@@ -200,9 +215,15 @@ def instance_log(web: WebServer, run: Run) -> Any:
 
 @pytest.mark.parametrize(
     ("query", "words"),
-    [("lines=abc", "lines"), ("lines=1.5", "lines"), ("stream=both", "stream"), ("cursor=x", "cursor"), ("lines=٣", "lines")],
+    [
+        ("lines=abc", "lines"),
+        ("lines=1.5", "lines"),
+        ("stream=both", "stream"),
+        ("cursor=x", "cursor"),
+        ("lines=٣", "lines"),
+    ],
 )
-async def test_a_bad_parameter_is_named(web, key, query: str, words: str) -> None:
+async def test_a_bad_parameter_is_named(web: WebServer, key: dict[str, str], query: str, words: str) -> None:
     async with opened(web, f"{LOGS}&{query}", key) as response:
         body = json.loads(await response.aread())
     assert response.status_code == 400
@@ -210,13 +231,13 @@ async def test_a_bad_parameter_is_named(web, key, query: str, words: str) -> Non
     assert body["details"].startswith(f"Invalid {words} parameter")
 
 
-async def test_an_unknown_instance_is_not_found(web, key) -> None:
+async def test_an_unknown_instance_is_not_found(web: WebServer, key: dict[str, str]) -> None:
     async with opened(web, "/api/v1/instances/none/logs?follow=true", key) as response:
         assert response.status_code == 404
         assert json.loads(await response.aread()) == {"error": "invalid_instance", "details": "Instance not found"}
 
 
-async def test_without_a_key_nobody_follows(web, owner: User) -> None:
+async def test_without_a_key_nobody_follows(web: WebServer, owner: User) -> None:
     _, inference = await run_query(create_key, user=owner, name="chat", kind=KeyKind.INFERENCE)
     for headers, message in (({}, "Missing API key"), ({"X-API-Key": inference}, "Invalid API key")):
         async with opened(web, LOGS, headers) as response:
@@ -234,7 +255,9 @@ def sign_in(user: User) -> dict[str, str]:
     return {"Cookie": f"sessionid={store.session_key}"}
 
 
-async def test_a_session_opens_what_its_person_may_see(start_run, pump, web, owner, instance) -> None:
+async def test_a_session_opens_what_its_person_may_see(
+    start_run: StartRun, pump: StartPump, web: WebServer, owner: User, instance: Instance
+) -> None:
     run, log = await run_query(start_run)
     pump(run, log)
     log.write_lines(0, 1)
@@ -246,13 +269,16 @@ async def test_a_session_opens_what_its_person_may_see(start_run, pump, web, own
     async with opened(web, LOGS, cookie) as response:
         texts = response.aiter_text()
         assert response.status_code == 404
-    await run_query(InstanceShare.objects.create, instance=instance, user=stranger)
+    share = await run_query(InstanceShare.objects.create, instance=instance, user=stranger)
     async with opened(web, LOGS, cookie) as response:
-        texts = response.aiter_text()
+        assert response.status_code == 403
+        assert json.loads(await response.aread())["error"] == "permission_denied"
+    await run_query(InstanceShare.objects.filter(pk=share.pk).update, level=ShareLevel.OPERATE)
+    async with opened(web, LOGS, cookie) as response:
         assert response.status_code == 200
 
 
-async def test_a_key_for_chosen_instances_opens_only_those(web, owner, instance) -> None:
+async def test_a_key_for_chosen_instances_opens_only_those(web: WebServer, owner: User, instance: Instance) -> None:
     key, plain = await run_query(
         create_key, user=owner, name="k", kind=KeyKind.MANAGEMENT, permission_mode=PermissionMode.PER_INSTANCE
     )
@@ -264,7 +290,11 @@ async def test_a_key_for_chosen_instances_opens_only_those(web, owner, instance)
 
 
 async def test_a_revoked_key_ends_the_stream_at_the_next_check(
-    start_run, web, key, management_key, monkeypatch
+    start_run: StartRun,
+    web: WebServer,
+    key: dict[str, str],
+    management_key: tuple[ApiKey, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(session, "CHECK_S", 0.2)
     await run_query(start_run)
@@ -275,7 +305,9 @@ async def test_a_revoked_key_ends_the_stream_at_the_next_check(
             await response.aread()
 
 
-async def test_an_event_about_keys_ends_the_stream_of_a_revoked_one_at_once(start_run, web, key, management_key) -> None:
+async def test_an_event_about_keys_ends_the_stream_of_a_revoked_one_at_once(
+    start_run: StartRun, web: WebServer, key: dict[str, str], management_key: tuple[ApiKey, str]
+) -> None:
     await run_query(start_run)
     async with opened(web, LOGS, key) as response:
         texts = response.aiter_text()
@@ -287,17 +319,15 @@ async def test_an_event_about_keys_ends_the_stream_of_a_revoked_one_at_once(star
             assert [text async for text in texts] == []
 
 
-async def test_a_client_that_leaves_leaves_nothing_behind(start_run, web, key) -> None:
-    from tests.instances.logs.web import count_followed_runs
-
+async def test_a_client_that_leaves_leaves_nothing_behind(
+    start_run: StartRun, web: WebServer, key: dict[str, str]
+) -> None:
     await run_query(start_run)
     async with opened(web, LOGS, key) as response:
         texts = response.aiter_text()
         await anext(texts)
         assert count_followed_runs(web) == 1
-    async with asyncio.timeout(3):
-        while count_followed_runs(web):
-            await asyncio.sleep(0.02)
+    assert await stops_reading(web)
 
 
 def test_only_following_is_taken_from_django() -> None:

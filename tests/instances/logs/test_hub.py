@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis.asyncio
 from django.utils import timezone
+from pytest_django import Settings
 
 from instances.logs import feed as feed_module
 from instances.logs import follower as follower_module
@@ -24,11 +23,9 @@ from instances.logs.reader import describe_runs
 from instances.logs.records import Cursor, Decoder, join_pieces
 from instances.logs.stream import stream_key
 from instances.models import Instance, Node, Run
-from tests.instances.logs.conftest import RunLog, Valkey
+from tests.instances.logs.conftest import StartPump, StartRun, Valkey
 
-StartRun = Callable[..., tuple[Run, RunLog]]
-StartPump = Callable[[Run, RunLog], LogPump]
-Follow = Callable[[Cursor | None], Follower]
+Follow = Callable[[Cursor | None], Awaitable[Follower]]
 
 
 @pytest.fixture
@@ -43,7 +40,7 @@ async def follow(hub: LogHub, instance: Instance, tmp_path: Path) -> AsyncIterat
         followers.append(follower)
         return follower
 
-    yield begin  # type: ignore[misc]
+    yield begin
     for follower in followers:
         follower.close()
 
@@ -64,8 +61,7 @@ async def collect(follower: Follower, until: str | type[Item], seconds: float = 
 
 def texts(items: list[Item]) -> list[str]:
     return [
-        line.text
-        for line in join_pieces(Decoder().decode(b"".join(i.data for i in items if isinstance(i, LogChunk))))
+        line.text for line in join_pieces(Decoder().decode(b"".join(i.data for i in items if isinstance(i, LogChunk))))
     ]
 
 
@@ -73,7 +69,9 @@ def numbered(first: int, count: int) -> list[str]:
     return [f"line {number}" for number in range(first, first + count)]
 
 
-async def test_a_follower_gets_every_line_once_and_in_order(start_run: StartRun, pump, follow) -> None:
+async def test_a_follower_gets_every_line_once_and_in_order(
+    start_run: StartRun, pump: StartPump, follow: Follow
+) -> None:
     run, log = await run_query(start_run)
     pump(run, log)
     follower = await follow(Cursor(run.pk, 0))
@@ -83,7 +81,9 @@ async def test_a_follower_gets_every_line_once_and_in_order(start_run: StartRun,
     assert texts(await collect(follower, "line 9999")) == numbered(0, 10_000)
 
 
-async def test_all_followers_of_a_run_share_one_reader_and_its_chunks(start_run, pump, follow, hub) -> None:
+async def test_all_followers_of_a_run_share_one_reader_and_its_chunks(
+    start_run: StartRun, pump: StartPump, follow: Follow, hub: LogHub
+) -> None:
     run, log = await run_query(start_run)
     pump(run, log)
     followers = [await follow(Cursor(run.pk, 0)) for _ in range(5)]
@@ -96,7 +96,7 @@ async def test_all_followers_of_a_run_share_one_reader_and_its_chunks(start_run,
     assert hub.followed_runs == []
 
 
-async def test_a_cursor_goes_on_without_gap_or_repetition(start_run, pump, follow) -> None:
+async def test_a_cursor_goes_on_without_gap_or_repetition(start_run: StartRun, pump: StartPump, follow: Follow) -> None:
     run, log = await run_query(start_run)
     pump(run, log)
     first = await follow(Cursor(run.pk, 0))
@@ -108,7 +108,9 @@ async def test_a_cursor_goes_on_without_gap_or_repetition(start_run, pump, follo
     assert texts(await collect(second, "line 1999")) == numbered(1000, 1000)
 
 
-async def test_a_cursor_in_the_middle_of_a_chunk_gets_the_rest_of_it(start_run, pump, follow, client) -> None:
+async def test_a_cursor_in_the_middle_of_a_chunk_gets_the_rest_of_it(
+    start_run: StartRun, pump: StartPump, follow: Follow, client: redis.asyncio.Redis
+) -> None:
     run, log = await run_query(start_run)
     log.write_lines(0, 10)
     pump(run, log)
@@ -118,7 +120,9 @@ async def test_a_cursor_in_the_middle_of_a_chunk_gets_the_rest_of_it(start_run, 
     assert texts(await collect(await follow(Cursor(run.pk, middle)), "line 9")) == numbered(5, 5)
 
 
-async def test_a_local_follower_behind_the_stream_reads_the_file(start_run, pump, follow, client) -> None:
+async def test_a_local_follower_behind_the_stream_reads_the_file(
+    start_run: StartRun, pump: StartPump, follow: Follow, client: redis.asyncio.Redis
+) -> None:
     run, log = await run_query(start_run)
     for first in range(0, 300_000, 10_000):
         log.write_lines(first, 10_000)
@@ -127,7 +131,9 @@ async def test_a_local_follower_behind_the_stream_reads_the_file(start_run, pump
     assert texts(items) == numbered(0, 300_000)
 
 
-async def test_a_follower_on_another_host_is_told_how_much_is_gone(start_run, pump, follow, settings) -> None:
+async def test_a_follower_on_another_host_is_told_how_much_is_gone(
+    start_run: StartRun, pump: StartPump, follow: Follow, settings: Settings
+) -> None:
     run, log = await run_query(start_run)
     for first in range(0, 300_000, 10_000):
         log.write_lines(first, 10_000)
@@ -144,7 +150,9 @@ async def test_a_follower_on_another_host_is_told_how_much_is_gone(start_run, pu
     assert gaps[0].size + sum(len(i.data) for i in items if isinstance(i, LogChunk)) == log.path.stat().st_size
 
 
-async def test_rotated_parts_that_were_deleted_are_a_gap(start_run, pump, follow, client) -> None:
+async def test_rotated_parts_that_were_deleted_are_a_gap(
+    start_run: StartRun, pump: StartPump, follow: Follow, client: redis.asyncio.Redis
+) -> None:
     run, log = await run_query(lambda: start_run(max_bytes=100_000, max_files=2))
     for first in range(0, 300_000, 1000):
         log.write_lines(first, 1000)
@@ -155,7 +163,7 @@ async def test_rotated_parts_that_were_deleted_are_a_gap(start_run, pump, follow
     assert lines == numbered(300_000 - len(lines), len(lines))
 
 
-async def test_rotation_while_following_loses_nothing(start_run, pump, follow) -> None:
+async def test_rotation_while_following_loses_nothing(start_run: StartRun, pump: StartPump, follow: Follow) -> None:
     run, log = await run_query(lambda: start_run(max_bytes=10_000))
     pump(run, log)
     follower = await follow(Cursor(run.pk, 0))
@@ -167,7 +175,7 @@ async def test_rotation_while_following_loses_nothing(start_run, pump, follow) -
 
 
 async def test_followers_go_on_without_loss_after_redis_was_killed(
-    start_run, pump, follow, valkey: Valkey, monkeypatch
+    start_run: StartRun, pump: StartPump, follow: Follow, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, log = await run_query(start_run)
     pump(run, log)
@@ -185,7 +193,7 @@ async def test_followers_go_on_without_loss_after_redis_was_killed(
 
 
 async def test_a_follower_on_another_host_survives_a_redis_that_forgot(
-    start_run, pump, follow, valkey: Valkey, instance: Instance
+    start_run: StartRun, pump: StartPump, follow: Follow, valkey: Valkey, instance: Instance
 ) -> None:
     run, log = await run_query(start_run)
     await run_query(Run.objects.filter(pk=run.pk).update, node=await run_query(Node.objects.create, name="far"))
@@ -202,7 +210,7 @@ async def test_a_follower_on_another_host_survives_a_redis_that_forgot(
 
 
 async def test_a_follower_that_stops_reading_holds_up_nobody_and_costs_no_more_than_the_ring(
-    start_run, pump, follow, hub, monkeypatch
+    start_run: StartRun, pump: StartPump, follow: Follow, hub: LogHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed_module, "RING_BYTES", 256 * 1024)
     run, log = await run_query(start_run)
@@ -221,7 +229,9 @@ async def test_a_follower_that_stops_reading_holds_up_nobody_and_costs_no_more_t
     assert texts(await collect(lazy, "line 99999")) == numbered(10, 99_990)
 
 
-async def test_a_follower_moves_on_to_the_next_run(start_run, pump, follow, instance: Instance) -> None:
+async def test_a_follower_moves_on_to_the_next_run(
+    start_run: StartRun, pump: StartPump, follow: Follow, instance: Instance
+) -> None:
     first, log = await run_query(start_run)
     copying = pump(first, log)
     follower = await follow(Cursor(first.pk, 0))
@@ -237,7 +247,9 @@ async def test_a_follower_moves_on_to_the_next_run(start_run, pump, follow, inst
     assert kinds == [(RunBegins, first.pk), (RunEnds, first.pk), (RunBegins, second.pk)]
 
 
-async def test_a_follower_waits_for_the_first_run_of_an_instance(start_run, pump, follow) -> None:
+async def test_a_follower_waits_for_the_first_run_of_an_instance(
+    start_run: StartRun, pump: StartPump, follow: Follow
+) -> None:
     follower = await follow(None)
     waiting = asyncio.create_task(collect(follower, "line 0"))
     await asyncio.sleep(0.1)
@@ -247,7 +259,9 @@ async def test_a_follower_waits_for_the_first_run_of_an_instance(start_run, pump
     assert texts(await waiting) == ["line 0"]
 
 
-async def test_an_event_moves_a_follower_on_at_once(start_run, pump, follow, instance, monkeypatch) -> None:
+async def test_an_event_moves_a_follower_on_at_once(
+    start_run: StartRun, pump: StartPump, follow: Follow, instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from instances.events import publish
     from instances.logs import watch
 
@@ -263,7 +277,9 @@ async def test_an_event_moves_a_follower_on_at_once(start_run, pump, follow, ins
     assert isinstance((await waiting)[0], RunBegins)
 
 
-async def test_the_log_of_a_run_whose_stream_expired_comes_from_the_file(start_run, follow, client) -> None:
+async def test_the_log_of_a_run_whose_stream_expired_comes_from_the_file(
+    start_run: StartRun, follow: Follow, client: redis.asyncio.Redis
+) -> None:
     run, log = await run_query(start_run)
     log.write_lines(0, 1000)
     log.close()
@@ -273,7 +289,9 @@ async def test_the_log_of_a_run_whose_stream_expired_comes_from_the_file(start_r
     assert await client.exists(stream_key(run.pk)) == 0
 
 
-async def test_a_run_whose_pump_was_killed_ends_all_the_same(start_run, pump, follow, client, monkeypatch) -> None:
+async def test_a_run_whose_pump_was_killed_ends_all_the_same(
+    start_run: StartRun, pump: StartPump, follow: Follow, client: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(follower_module, "UNTOLD_END_S", 0.2)
     run, log = await run_query(start_run)
     log.write_lines(0, 10)
@@ -289,7 +307,9 @@ async def test_a_run_whose_pump_was_killed_ends_all_the_same(start_run, pump, fo
     assert texts(seen + await collect(follower, RunEnds)) == numbered(0, 20)
 
 
-async def test_following_ends_with_the_instance(start_run, pump, follow, instance: Instance) -> None:
+async def test_following_ends_with_the_instance(
+    start_run: StartRun, pump: StartPump, follow: Follow, instance: Instance
+) -> None:
     run, log = await run_query(start_run)
     pump(run, log)
     follower = await follow(Cursor(run.pk, 0))

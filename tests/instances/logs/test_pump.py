@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -54,13 +55,15 @@ def texts(entries: list[Entry]) -> list[str]:
 
 
 def are_gapless(entries: list[Entry]) -> bool:
-    return all(one.end == other.start for one, other in zip(entries, entries[1:], strict=False))
+    return all(one.end == other.start for one, other in pairwise(entries))
 
 
 async def wait_until(question: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not await question():
-            await asyncio.sleep(0.02)
+    for _ in range(int(seconds / 0.02)):
+        if await question():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it did not come true")
 
 
 async def arrive(client: redis.asyncio.Redis, log: RunLog, end: int | None = None) -> None:
@@ -73,7 +76,9 @@ async def arrive(client: redis.asyncio.Redis, log: RunLog, end: int | None = Non
     await wait_until(has_arrived)
 
 
-async def test_lines_arrive_in_order_in_chunks_cut_at_line_ends(client, start, log) -> None:
+async def test_lines_arrive_in_order_in_chunks_cut_at_line_ends(
+    client: redis.asyncio.Redis, start: Callable[[], LogPump], log: RunLog
+) -> None:
     start()
     for first in range(0, 10_000, 1000):
         log.write_lines(first, 1000)
@@ -86,7 +91,9 @@ async def test_lines_arrive_in_order_in_chunks_cut_at_line_ends(client, start, l
     assert texts(entries) == [f"line {number}" for number in range(10_000)]
 
 
-async def test_a_line_of_10_megabytes_arrives_in_pieces(client, start, log) -> None:
+async def test_a_line_of_10_megabytes_arrives_in_pieces(
+    client: redis.asyncio.Redis, start: Callable[[], LogPump], log: RunLog
+) -> None:
     start()
     log.write("x" * 5_000_000)
     await arrive(client, log)
@@ -95,10 +102,16 @@ async def test_a_line_of_10_megabytes_arrives_in_pieces(client, start, log) -> N
     entries = await read_all(client)
     assert are_gapless(entries)
     assert texts(entries)[-1] == "after"
-    assert log.path.stat().st_size - KEPT_BYTES - MAX_CHUNK <= entries[0].start <= log.path.stat().st_size - KEPT_BYTES + MAX_CHUNK
+    assert (
+        log.path.stat().st_size - KEPT_BYTES - MAX_CHUNK
+        <= entries[0].start
+        <= log.path.stat().st_size - KEPT_BYTES + MAX_CHUNK
+    )
 
 
-async def test_the_stream_keeps_about_the_last_8_megabytes(client, start, log) -> None:
+async def test_the_stream_keeps_about_the_last_8_megabytes(
+    client: redis.asyncio.Redis, start: Callable[[], LogPump], log: RunLog
+) -> None:
     start()
     log.write_lines(0, 10_000)
     await arrive(client, log)
@@ -110,7 +123,9 @@ async def test_the_stream_keeps_about_the_last_8_megabytes(client, start, log) -
     assert KEPT_BYTES <= held <= KEPT_BYTES + 4 * MAX_CHUNK
 
 
-async def test_a_pump_that_starts_late_begins_8_megabytes_before_the_end(client, start, log) -> None:
+async def test_a_pump_that_starts_late_begins_8_megabytes_before_the_end(
+    client: redis.asyncio.Redis, start: Callable[[], LogPump], log: RunLog
+) -> None:
     for first in range(0, 300_000, 10_000):
         log.write_lines(first, 10_000)
     start()
@@ -122,7 +137,9 @@ async def test_a_pump_that_starts_late_begins_8_megabytes_before_the_end(client,
     assert lines[0] == f"line {300_000 - len(lines)}"
 
 
-async def test_rotation_while_pumping_loses_nothing(client, start, tmp_path) -> None:
+async def test_rotation_while_pumping_loses_nothing(
+    client: redis.asyncio.Redis, start: Callable[[], LogPump], tmp_path: Path
+) -> None:
     log = RunLog(tmp_path / "logs" / "llama" / f"{RUN}.log", max_bytes=10_000)
     pump = start()
     for first in range(0, 5000, 50):
@@ -137,7 +154,7 @@ async def test_rotation_while_pumping_loses_nothing(client, start, tmp_path) -> 
     assert texts(entries) == [f"line {number}" for number in range(5000)]
 
 
-async def test_a_new_pump_goes_on_where_the_old_one_was_killed(client, log) -> None:
+async def test_a_new_pump_goes_on_where_the_old_one_was_killed(client: redis.asyncio.Redis, log: RunLog) -> None:
     log.write_lines(0, 1000)
     first = LogPump(client, RUN, log.path)
     task = asyncio.create_task(first.run())
@@ -151,7 +168,9 @@ async def test_a_new_pump_goes_on_where_the_old_one_was_killed(client, log) -> N
     assert texts(entries) == [f"line {number}" for number in range(2000)]
 
 
-async def test_two_pumps_at_once_write_every_line_once(client, start, log) -> None:
+async def test_two_pumps_at_once_write_every_line_once(
+    client: redis.asyncio.Redis, start: Callable[[], LogPump], log: RunLog
+) -> None:
     pumps = [start(), start()]
     for first in range(0, 5000, 100):
         log.write_lines(first, 100)
@@ -164,7 +183,9 @@ async def test_two_pumps_at_once_write_every_line_once(client, start, log) -> No
     assert await client.xlen(stream_key(RUN)) == len(entries)
 
 
-async def test_finish_copies_the_rest_marks_the_end_once_and_lets_the_stream_expire(client, start, log) -> None:
+async def test_finish_copies_the_rest_marks_the_end_once_and_lets_the_stream_expire(
+    client: redis.asyncio.Redis, start: Callable[[], LogPump], log: RunLog
+) -> None:
     pump = start()
     log.write_lines(0, 10)
     log.write("last words")
@@ -181,7 +202,9 @@ async def test_finish_copies_the_rest_marks_the_end_once_and_lets_the_stream_exp
     assert 3500 < await client.ttl(stream_key(RUN)) <= 3600
 
 
-async def test_a_run_without_a_line_ends_too(client, start, log) -> None:
+async def test_a_run_without_a_line_ends_too(
+    client: redis.asyncio.Redis, start: Callable[[], LogPump], log: RunLog
+) -> None:
     assert await start().finish()
     assert [(entry.end, entry.is_end) for entry in await client_entries(client)] == [(0, True)]
 
@@ -191,7 +214,11 @@ async def client_entries(client: redis.asyncio.Redis) -> list[Entry]:
 
 
 async def test_a_redis_that_was_killed_and_forgot_is_filled_again(
-    client, start, log, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+    client: redis.asyncio.Redis,
+    start: Callable[[], LogPump],
+    log: RunLog,
+    valkey: Valkey,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pump_module, "RETRY_S", 0.05)
     pump = start()
@@ -210,7 +237,7 @@ async def test_a_redis_that_was_killed_and_forgot_is_filled_again(
 
 
 async def test_a_silent_engine_gets_its_stream_back_too(
-    client, start, log, monkeypatch: pytest.MonkeyPatch
+    client: redis.asyncio.Redis, start: Callable[[], LogPump], log: RunLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pump_module, "CHECK_S", 0.1)
     start()
@@ -222,7 +249,11 @@ async def test_a_silent_engine_gets_its_stream_back_too(
 
 
 async def test_finish_gives_up_when_redis_stays_away(
-    client, start, log, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+    client: redis.asyncio.Redis,
+    start: Callable[[], LogPump],
+    log: RunLog,
+    valkey: Valkey,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pump_module, "RETRY_S", 0.05)
     valkey.kill()

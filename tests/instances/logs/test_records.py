@@ -23,7 +23,9 @@ def test_a_cursor_survives_its_text_form() -> None:
     assert Cursor.parse(str(Cursor(12, 3456))) == Cursor(12, 3456)
 
 
-@pytest.mark.parametrize("text", ["", "12", "12:", ":3", "a:1", "0:1", "1:-1", "1:01", "1:2:3", "1:99999999999999999", " 1:2"])
+@pytest.mark.parametrize(
+    "text", ["", "12", "12:", ":3", "a:1", "0:1", "1:-1", "1:01", "1:2:3", "1:99999999999999999", " 1:2"]
+)
 def test_what_is_no_cursor_is_refused(text: str) -> None:
     with pytest.raises(InvalidCursor, match="cursor"):
         Cursor.parse(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from typing import Any
+from typing import Any, Self
 
 import uvicorn
 from channels.layers import get_channel_layer
@@ -57,7 +57,7 @@ class WebServer:
             self.loop = runner.get_loop()
             runner.run(self._server.serve())
 
-    def __enter__(self) -> WebServer:
+    def __enter__(self) -> Self:
         self._thread.start()
         while not self._server.started:
             assert self._thread.is_alive()
@@ -86,3 +86,12 @@ def count_followed_runs(server: WebServer) -> int:
 
     assert server.loop is not None
     return asyncio.run_coroutine_threadsafe(count(), server.loop).result(5)
+
+
+async def stops_reading(server: WebServer) -> bool:
+    """Whether the server's process reads no run any more within a moment."""
+    for _ in range(200):
+        if not count_followed_runs(server):
+            return True
+        await asyncio.sleep(0.02)
+    return False

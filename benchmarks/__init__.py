@@ -1,0 +1,1 @@
+"""Measurements of Corral, each runnable as ``python -m benchmarks.<name>``."""
