@@ -20,9 +20,10 @@ from instances.shim.spec import Spec
 from instances.shim.state import StateFile, read_create_time, read_start_ticks
 
 LEFTOVER_GRACE_S = 2.0  # for descendants that outlive the backend itself
-CLEANUP_S = 30.0
+# Together with the leftover grace these stay below the 15 s that the supervisor allows a shim beyond its grace.
+CLEANUP_S = 8.0
 DRAIN_S = 1.0  # output still in the pipes, should somebody outside the tree hold them open
-FINISH_S = 10.0  # the last state on a full disk, the last part being compressed
+FINISH_S = 3.0  # the last state on a full disk, the last part being compressed: it stays plain if that takes longer
 SCAN_S = 0.05
 
 RUNNING, STOPPING, SWEEPING, KILLING, CLEANING, DRAINING, OVER = range(7)

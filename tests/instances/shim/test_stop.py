@@ -218,3 +218,12 @@ def test_a_leaked_pipe_does_not_keep_the_shim(run: ShimRun) -> None:
     assert len(descriptors) == 1
     assert state["exit_code"] == 0
     assert run.read_text("stdout") == b"leaked\n"
+
+
+def test_a_cleanup_command_that_hangs_is_killed(run: ShimRun) -> None:
+    began = time.monotonic()
+    run.start(["/bin/true"], cleanup_argv=["/bin/sh", "-c", "trap '' TERM; echo hanging; sleep 60 & wait"])
+    state = run.wait()
+    assert 8 <= time.monotonic() - began < 14
+    assert state["exit_code"] == 0
+    assert run.read_text("stderr").startswith(b"hanging\n")
