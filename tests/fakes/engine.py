@@ -3,6 +3,7 @@
 It speaks HTTP as in `http_api.py` (see there for the paths) and misbehaves on demand. Flags that it doesn't know, and
 positional arguments, are accepted and ignored, so it can stand in for llama-server, vllm and mlx_lm.server.
 
+``--version``                    a line on stdout, as llama-server has it; nothing is started
 ``--port N``, ``--host H``       where it listens (127.0.0.1); it prints "listening on H:N" when it does
 ``--say TEXT``                   a line on stderr before anything else; may be repeated
 ``--listen-after S``             binds its port only then
@@ -48,6 +49,7 @@ from http_api import FakeApi, FakeServer
 def parse_flags(arguments: list[str]) -> argparse.Namespace:
     """The flags above; what is unknown is left out."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--version", action="version", version="version: 1 (fake)")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--say", action="append", default=[])

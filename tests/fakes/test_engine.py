@@ -92,6 +92,12 @@ def test_the_key_is_asked_for_where_a_real_engine_does(start: Start) -> None:
         assert ["X-One", "1"] in answer["headers"]
 
 
+def test_it_says_its_version_and_starts_nothing(start: Start) -> None:
+    engine = start("--version")
+    assert engine.read_rest() == "version: 1 (fake)\n"
+    assert engine.process.returncode == 0
+
+
 def test_it_is_ready_later_or_never(start: Start) -> None:
     with start("--ready-after", "0.3").open_client() as client:
         assert client.get("/health").status_code == 503
