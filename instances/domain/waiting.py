@@ -77,8 +77,9 @@ def wait_for_start(
                 return latest
         if latest.desired_state == DesiredState.STOPPED and latest.refused_at is not None:
             raise StartRefused(latest.reason)
-        if latest.state == State.FAILED or (latest.state == State.BACKOFF and last_run(latest) > after_run):
-            error = StartFailed(latest.reason or "The engine ended at once and said nothing.")
+        if latest.state == State.FAILED or (latest.state == State.BACKOFF and has_ended(latest, after_run)):
+            # Read again: the process may have begun and ended between reading the row and looking at its runs.
+            error = StartFailed(read_instance(latest.pk).reason or "The engine ended at once and said nothing.")
             error.code = failure_code
             raise error
         if latest.state == State.STOPPED:
@@ -102,6 +103,11 @@ def has_started(instance: Instance, generation: int) -> bool:
     return Run.objects.filter(
         instance=instance, generation__gte=generation, exited_at__isnull=True, started_at__isnull=False
     ).exists()
+
+
+def has_ended(instance: Instance, after_run: int) -> bool:
+    """Whether a process begun after that run is over."""
+    return Run.objects.filter(instance=instance, pk__gt=after_run, exited_at__isnull=False).exists()
 
 
 def wait_for_stop(instance: Instance) -> Instance:
