@@ -93,7 +93,7 @@ class Portal:
                 await send({"type": "http.response.body", "body": b""})
 
     def end_streams(self) -> None:
-        """End the streams that never end by themselves; they would hold up the server's stop for as long as it waits."""
+        """End the streams that never end by themselves: they would hold up the server's stop."""
         self.ending.set()
 
 

@@ -20,7 +20,10 @@ COMMANDS = {
     "web": ("portal.web:run_web", "Run the web server: pages, APIs and inference."),
     "worker": ("portal.worker:run_worker", "Run this node's worker, which keeps its instances."),
     "beat": ("portal.beat:run_beat", "Run the scheduler; one for the whole installation."),
-    "settings": ("portal.settings_table:run_settings", "Show every setting and its value (--markdown: the manual page)."),
+    "settings": (
+        "portal.settings_table:run_settings",
+        "Show every setting and its value (--markdown: as a page).",
+    ),
 }
 DJANGO_COMMANDS = {
     "prepare": "Check the database and Redis, apply migrations, collect static files. `corral up` does it by itself.",
@@ -33,7 +36,7 @@ DJANGO_COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 for success, 1 for a failure said in a sentence on stderr."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in {"-h", "--help", "help"} and len(words) == 1:
+    if not words or (words[0] in {"-h", "--help", "help"} and len(words) == 1):
         print(usage())
         return 0
     if words[0] in {"-V", "--version", "version"}:

@@ -54,7 +54,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Path, doc("Folder for the database, logs, run state and secrets.", alias="LLAMACTL_DATA_DIRECTORY")
     ] = msgspec.field(default_factory=default_data_dir)
     database_url: Annotated[
-        str, doc("Database, for example postgres://user:password@host/name; empty: SQLite in the data folder.", secret=True)
+        str,
+        doc("Database, for example postgres://user:password@host/name; empty: SQLite in the data folder.", secret=True),
     ] = ""
     redis_url: Annotated[
         str, doc("Redis or Valkey; empty: `corral up` starts a private Valkey in the data folder.", secret=True)
@@ -127,9 +128,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
     backends_vllm_docker_args: Annotated[
         list[str], doc("Arguments of `docker` before the image.", alias="LLAMACTL_VLLM_DOCKER_ARGS")
-    ] = msgspec.field(
-        default_factory=lambda: ["run", "--rm", "--network", "host", "--gpus", "all", "--shm-size", "1g"]
-    )
+    ] = msgspec.field(default_factory=lambda: ["run", "--rm", "--network", "host", "--gpus", "all", "--shm-size", "1g"])
     backends_vllm_docker_environment: Annotated[
         dict[str, str], doc("Environment inside vLLM containers.", alias="LLAMACTL_VLLM_DOCKER_ENV")
     ] = msgspec.field(default_factory=dict)
@@ -146,10 +145,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         list[Path], doc("Folders whose model files operators may run; empty: `models` in the data folder.")
     ] = msgspec.field(default_factory=list)
 
-    # Instances: defaults and limits
-    port_range: Annotated[
-        str, doc("First and last port given to engines.", alias="LLAMACTL_INSTANCE_PORT_RANGE")
-    ] = "8000-9000"
+    # Defaults and limits of instances
+    port_range: Annotated[str, doc("First and last port given to engines.", alias="LLAMACTL_INSTANCE_PORT_RANGE")] = (
+        "8000-9000"
+    )
     max_instances: Annotated[
         Limit, doc("How many instances may exist; -1: no limit.", alias="LLAMACTL_MAX_INSTANCES")
     ] = -1
@@ -165,14 +164,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = True
     start_on_create: Annotated[bool, doc("Creating an instance starts it unless the call says otherwise.")] = True
     default_idle_timeout: Annotated[
-        Count, doc("Minutes without a request until an instance stops; 0: never.", alias="LLAMACTL_DEFAULT_IDLE_TIMEOUT")
+        Count,
+        doc("Minutes without a request until an instance stops; 0: never.", alias="LLAMACTL_DEFAULT_IDLE_TIMEOUT"),
     ] = 30
     default_auto_restart: Annotated[
         bool, doc("Restart an instance that crashed.", alias="LLAMACTL_DEFAULT_AUTO_RESTART")
     ] = True
-    default_max_restarts: Annotated[
-        Count, doc("How often in a row.", alias="LLAMACTL_DEFAULT_MAX_RESTARTS")
-    ] = 3
+    default_max_restarts: Annotated[Count, doc("How often in a row.", alias="LLAMACTL_DEFAULT_MAX_RESTARTS")] = 3
     default_restart_delay: Annotated[
         Count, doc("Seconds before a restart.", alias="LLAMACTL_DEFAULT_RESTART_DELAY")
     ] = 5
@@ -187,11 +185,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stop_timeout: Annotated[Seconds, doc("Seconds between TERM and KILL when an engine is stopped.")] = 30
     drain_timeout: Annotated[Seconds, doc("Seconds a stop waits for requests in flight; a swap waits for all.")] = 30
     healthy_after: Annotated[Seconds, doc("Seconds of ready time after which the restart count begins anew.")] = 60
-    log_rotation_enabled: Annotated[
-        bool, doc("Rotate engine logs.", alias="LLAMACTL_LOG_ROTATION_ENABLED")
-    ] = True
+    log_rotation_enabled: Annotated[bool, doc("Rotate engine logs.", alias="LLAMACTL_LOG_ROTATION_ENABLED")] = True
     log_rotation_max_size: Annotated[
-        Annotated[int, Meta(ge=1)], doc("Megabytes of a log file before it rotates.", alias="LLAMACTL_LOG_ROTATION_MAX_SIZE")
+        Annotated[int, Meta(ge=1)],
+        doc("Megabytes of a log file before it rotates.", alias="LLAMACTL_LOG_ROTATION_MAX_SIZE"),
     ] = 100
     log_rotation_max_files: Annotated[Count, doc("Rotated files kept for each run.")] = 5
     log_rotation_compress: Annotated[
@@ -234,7 +231,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def parse_port_range(text: str) -> tuple[int, int]:
-    """Read ``8000-9000`` (or with a comma) into its two ends; raise SettingsError unless 1 <= first <= last <= 65535."""
+    """Read ``8000-9000`` (or with a comma) into its two ends; raise SettingsError unless they are ports and rise."""
     parts = text.replace(",", "-").split("-")
     try:
         first, last = (int(part) for part in parts)
@@ -278,7 +275,9 @@ def check_values(settings: Settings) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", settings.node):
         raise SettingsError(f"CORRAL_NODE must be letters, digits, dots and dashes, not {settings.node!r}.")
     if settings.redis_url and not settings.redis_url.startswith(("redis://", "rediss://", "unix://")):
-        raise SettingsError("CORRAL_REDIS_URL must look like redis://:password@host:6379/0, rediss://... or unix://path.")
+        raise SettingsError(
+            "CORRAL_REDIS_URL must look like redis://:password@host:6379/0, rediss://... or unix://path."
+        )
     if settings.database_url and not settings.database_url.startswith(("postgres://", "postgresql://", "sqlite:///")):
         raise SettingsError(
             "CORRAL_DATABASE_URL must look like postgres://user:password@host:5432/name or sqlite:///path."
@@ -359,9 +358,16 @@ def convert(field: msgspec.structs.FieldInfo, value: object) -> Any:
                 raise SettingsError(f"{name} must look like name=value,name=value, not {value!r}.")
             value = {key.strip(): text.strip() for key, text in (pair.split("=", 1) for pair in pairs)}
         elif "bool" in kind:
-            value = {"1": True, "t": True, "yes": True, "on": True, "0": False, "f": False, "no": False, "off": False}.get(
-                value.lower(), value
-            )
+            value = {
+                "1": True,
+                "t": True,
+                "yes": True,
+                "on": True,
+                "0": False,
+                "f": False,
+                "no": False,
+                "off": False,
+            }.get(value.lower(), value)
     elif field.name == "port_range" and isinstance(value, list):
         value = "-".join(str(part) for part in value)
     try:
@@ -384,5 +390,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     known = {PREFIX + field.name.upper() for field in msgspec.structs.fields(Settings)}
     known |= {f"{name}_FILE" for name in known} | {"CORRAL_CONFIG"}
     return sorted(
-        name for name in environ if name.startswith(PREFIX) and name not in known and not name.startswith("CORRAL_TEST_")
+        name
+        for name in environ
+        if name.startswith(PREFIX) and name not in known and not name.startswith("CORRAL_TEST_")
     )

@@ -121,7 +121,7 @@ def digest_static_files() -> str:
     digest = hashlib.sha256(__version__.encode())
     for finder in get_finders():
         for name, storage in finder.list([]):
-            found = os.stat(storage.path(name))
+            found = Path(storage.path(name)).stat()
             digest.update(f"\0{name}\0{found.st_size}\0{found.st_mtime_ns}".encode())
     return digest.hexdigest()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from gateway.asgi import Scope
 from gateway.structs import Principal
-from instances.logs.access import Credentials, find_actor, visible_instances
+from instances.domain.access import visible_instances
+from instances.logs.access import Credentials, find_actor
 from instances.logs.database import run_query
 from instances.logs.errors import NotAuthenticated
 

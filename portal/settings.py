@@ -1,4 +1,4 @@
-"""Django's settings, derived from Corral's own (``portal.env``); see docs/settings.md for what an administrator sets."""
+"""Django's settings, derived from Corral's own (``portal.env``); docs/settings.md has what an administrator sets."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 2**20
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Database: SQLite takes one writer at a time, so writers queue (IMMEDIATE) instead of failing half-way.
-# Under ASGI every request has its own thread, so connections are pooled (PostgreSQL) or short-lived, never kept per thread.
+# Under ASGI every request has its own thread: connections are pooled (PostgreSQL) or short-lived, never kept by a thread.
 try:
     DATABASES = {
         "default": dj_database_url.parse(CORRAL.database_url or f"sqlite:///{CORRAL.data_dir / 'corral.sqlite3'}")

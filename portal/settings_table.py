@@ -16,12 +16,12 @@ INTRODUCTION = """\
 
 Written by `corral settings --markdown`; a test keeps it in step with `portal/env.py`.
 
-A setting is an environment variable, the content of the file that `<NAME>_FILE` names (for mounted secrets), or a name in
-`corral.yaml`: with or without the prefix, in upper or lower case. The environment wins. `corral.yaml` is looked for in
-the working folder, in `~/.config/corral/` and in `/etc/corral/`; `CORRAL_CONFIG` names another file. Lists are separated
-by commas (arguments by spaces), maps look like `name=value,name=value`, truth values are `true` or `false`. A variable of
-llamactl in the last column is read when Corral's own is not set. A bad value stops the start with a sentence that names
-it; `corral settings` shows what is in effect.
+A setting is an environment variable, the content of the file that `<NAME>_FILE` names (for mounted secrets), or a name
+in `corral.yaml`: with or without the prefix, in upper or lower case. The environment wins. `corral.yaml` is looked for
+in the working folder, in `~/.config/corral/` and in `/etc/corral/`; `CORRAL_CONFIG` names another file. Lists are
+separated by commas (arguments by spaces), maps look like `name=value,name=value`, truth values are `true` or `false`.
+A variable of llamactl in the last column is read when Corral's own is not set. A bad value stops the start with a
+sentence that names it; `corral settings` shows what is in effect.
 
 | setting | type | default | meaning | also read |
 |---|---|---|---|---|

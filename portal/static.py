@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import IO
 
@@ -31,17 +32,26 @@ REQUEST_HEADERS = {
 
 
 class StaticFiles:
-    """Serves the files below one folder at one URL prefix. The folder is read once, when the object is made."""
+    """Serves the files below one folder at one URL prefix.
+
+    The folder is read once, when the first file is asked for: `corral up` loads this while files are being collected.
+    """
 
     def __init__(self, root: Path, prefix: str) -> None:
+        self.root = root
+        self.prefix = prefix
+
+    @cached_property
+    def files(self) -> Mapping[str, StaticFile]:
+        """The files by URL path."""
         table = WhiteNoise(None, immutable_file_test=HASHED_NAME)
-        if root.is_dir():
-            table.add_files(str(root), prefix)
-        self.files: Mapping[str, StaticFile] = table.files
+        if self.root.is_dir():
+            table.add_files(str(self.root), self.prefix)
+        return dict(table.files)
 
     def find(self, path: str) -> StaticFile | None:
         """Return the file at this URL path, or None."""
-        return self.files.get(path)
+        return self.files.get(path) if path.startswith(self.prefix) else None
 
     async def serve(self, file: StaticFile, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request for the file: whole, in part, compressed, or "not modified"."""

@@ -18,7 +18,7 @@ def run_worker(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     settings = load_settings()
     load_django_settings()
-    from celery.platforms import SecurityWarning  # noqa: PLC0415  needs the settings loaded above
+    from celery.exceptions import SecurityWarning  # noqa: PLC0415  needs the settings loaded above
 
     from portal.celery import app  # noqa: PLC0415  likewise
 

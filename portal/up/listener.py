@@ -33,7 +33,9 @@ def open_listener(host: str, port: int) -> socket.socket:
 def describe_failure(error: OSError, host: str, port: int) -> str:
     """Return the sentence for a failed bind."""
     if error.errno == errno.EADDRINUSE:
-        return f"Port {port} on {host} is in use by another program. Set CORRAL_PORT to a free port, or stop that program."
+        return (
+            f"Port {port} on {host} is in use by another program. Set CORRAL_PORT to a free one, or stop that program."
+        )
     if error.errno in {errno.EACCES, errno.EPERM}:
         return f"This user may not listen on port {port}. Set CORRAL_PORT to a port above 1023."
     if error.errno == errno.EADDRNOTAVAIL:

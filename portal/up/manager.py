@@ -86,8 +86,8 @@ class Manager:
         self.make_data_folder()
         self.lock.acquire()
         self.stop_models_path.unlink(missing_ok=True)
-        self.listener = open_listener(self.settings.host, self.settings.port)
-        web = await self.add(self.web_program(self.listener.fileno()))
+        self.listener = listener = open_listener(self.settings.host, self.settings.port)
+        web = await self.add(self.web_program(listener.fileno()))
         preparing = await self.add(PREPARE)
         if not self.settings.redis_url:
             await self.start_valkey()
@@ -100,9 +100,11 @@ class Manager:
             child = await self.add(program)
             child.release()
             self.keep(child)
-        await self.wait_for_first_answer(web)
+        await self.wait_for_first_answer(web, listener)
         self.keep(web)
-        self.output.say(f"Corral answers on {self.address} ({time.monotonic() - began:.1f} s). Ctrl-C stops everything.")
+        self.output.say(
+            f"Corral answers on {self.address} ({time.monotonic() - began:.1f} s). Ctrl-C stops everything."
+        )
 
     def make_data_folder(self) -> None:
         """Make the data folder and prove that it can be written; raise StartError."""
@@ -134,9 +136,9 @@ class Manager:
         await self.race(child, wait_until_answering(path), "The embedded Valkey")
         self.keep(child)
 
-    async def wait_for_first_answer(self, web: Child) -> None:
+    async def wait_for_first_answer(self, web: Child, listener: socket.socket) -> None:
         """Wait until the web server answers a request; raise StartError when it ends instead."""
-        await self.race(web, self.ask_first_page(), "The web server")
+        await self.race(web, self.ask_first_page(listener), "The web server")
 
     async def race(self, child: Child, goal: Coroutine[None, None, None], name: str) -> None:
         """Wait for ``goal``; raise StartError when the child ends first."""
@@ -151,10 +153,9 @@ class Manager:
             for task in (reached, ended):
                 task.cancel()
 
-    async def ask_first_page(self) -> None:
+    async def ask_first_page(self, listener: socket.socket) -> None:
         """Send one request. The kernel holds it until the server accepts, so no polling is needed."""
-        assert self.listener is not None
-        address = self.listener.getsockname()
+        address = listener.getsockname()
         try:
             async with asyncio.timeout(FIRST_ANSWER_TIMEOUT_S):
                 reader, writer = await asyncio.open_connection(reachable(address[0]), address[1])
@@ -216,9 +217,7 @@ class Manager:
         return f"http://{url_host(self.settings.host)}:{self.settings.port}/"
 
 
-PREPARE = Program(
-    label="prepare", argv=corral_argv("prepare"), stop_timeout_s=10, is_attached=False, is_labelled=False
-)
+PREPARE = Program(label="prepare", argv=corral_argv("prepare"), stop_timeout_s=10, is_attached=False, is_labelled=False)
 BEAT = Program(label="beat", argv=corral_argv("beat", "--attached"), stop_timeout_s=10)
 
 

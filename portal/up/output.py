@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from pathlib import Path
 from typing import TextIO
 
 #: ANSI colours (ECMA-48 SGR) given to the parts in the order of their start.
@@ -38,7 +39,7 @@ class Output:
         try:
             print(text, file=self.stream, flush=True)
         except (BrokenPipeError, OSError):
-            self.stream = open(os.devnull, "w")  # noqa: SIM115  lives as long as the process
+            self.stream = Path(os.devnull).open("w")  # noqa: SIM115  lives as long as the process
 
     async def copy(self, label: str, reader: asyncio.StreamReader, muted: tuple[str, ...] = ()) -> None:
         """Write the lines of ``reader`` until it ends, except those that hold one of ``muted``."""

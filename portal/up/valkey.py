@@ -88,7 +88,7 @@ async def wait_until_answering(socket: Path) -> None:
     """
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
-            while not await is_answering(socket):
+            while not await is_answering(socket):  # noqa: ASYNC110  it happens in another process
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise StartError(f"The embedded Valkey did not answer on {socket} within {START_TIMEOUT_S:g} s.") from None

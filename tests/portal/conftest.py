@@ -40,7 +40,7 @@ def make_corral(request: pytest.FixtureRequest, tmp_path: Path) -> CorralFactory
     return make
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corral]:
     """An installation that is up."""
     corral = Corral(tmp_path_factory.mktemp("running"))

@@ -99,6 +99,7 @@ def test_a_start_can_be_interrupted_at_any_moment(make_corral: CorralFactory) ->
 
 def start_and_interrupt(corral: Corral, delay_s: float) -> None:
     """Send SIGINT so many seconds after the beginning of the start."""
+
     def interrupt() -> None:
         assert corral.manager is not None
         corral.manager.send_signal(signal.SIGINT)

@@ -26,9 +26,7 @@ class Command(BaseCommand):
         parser.add_argument("--kind", choices=KeyKind.values, default=KeyKind.INFERENCE.value)
         parser.add_argument("--days", type=int, help="days until the key ends; without it the key does not end")
 
-    def handle(
-        self, *args: object, name: str, user: str, kind: str, days: int | None, **options: object
-    ) -> None:
+    def handle(self, *args: object, name: str, user: str, kind: str, days: int | None, **options: object) -> None:
         """Make the key or say what is wrong."""
         owner = find_user(user)
         if owner is None:

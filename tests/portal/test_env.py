@@ -1,0 +1,110 @@
+"""How settings are read: variables, files, corral.yaml, llamactl's names, and the sentences for mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from portal.env import Settings, SettingsError, load_settings, unknown_variables
+
+
+def load(tmp_path: Path, content: str = "", **variables: str) -> Settings:
+    """Read settings from these variables and this corral.yaml alone."""
+    path = tmp_path / "corral.yaml"
+    path.write_text(content)
+    return load_settings({"CORRAL_CONFIG": str(path), "HOME": str(tmp_path), **variables})
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    assert load(tmp_path, "port: 9000").port == 9000
+    assert load(tmp_path, "CORRAL_PORT: 9000").port == 9000
+    assert load(tmp_path, "port: 9000", CORRAL_PORT="9001").port == 9001
+
+
+def test_llamactls_variable_is_read_when_there_is_no_other(tmp_path: Path) -> None:
+    assert load(tmp_path, LLAMACTL_PORT="9002").port == 9002
+    assert load(tmp_path, "port: 9000", LLAMACTL_PORT="9002").port == 9000
+
+
+def test_a_secret_comes_from_a_mounted_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("from a file\n")
+    assert load(tmp_path, CORRAL_SECRET_KEY_FILE=str(tmp_path / "key")).secret_key == "from a file"
+    with pytest.raises(SettingsError, match="CORRAL_SECRET_KEY_FILE"):
+        load(tmp_path, CORRAL_SECRET_KEY_FILE=str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("1", True), ("on", True), ("false", False), ("no", False)]
+)
+def test_truth_values_have_their_usual_words(tmp_path: Path, text: str, value: bool) -> None:
+    assert load(tmp_path, CORRAL_HTTPS=text).https is value
+
+
+def test_lists_and_maps_are_read_from_one_line(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        CORRAL_ALLOWED_HOSTS="a.example, b.example",
+        CORRAL_BACKENDS_VLLM_ARGS="serve --seed -1",
+        CORRAL_GROUP_LIMITS="big=1,small=3",
+        CORRAL_MODELS_DIRS="/models,/more models",
+    )
+    assert settings.allowed_hosts == ["a.example", "b.example"]
+    assert settings.backends_vllm_args == ["serve", "--seed", "-1"]
+    assert settings.group_limits == {"big": 1, "small": 3}
+    assert settings.models_dirs == [Path("/models"), Path("/more models")]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("CORRAL_PORT", "eighty", "'eighty'"),
+        ("CORRAL_PORT", "0", ">= 1"),
+        ("CORRAL_GROUP_LIMITS", "big", "name=value"),
+        ("CORRAL_PORT_RANGE", "1-2-3", "8000-9000"),
+        ("CORRAL_LOG_LEVEL", "loud", "WARNING"),
+        ("CORRAL_NODE", "../../etc", "letters"),
+        ("CORRAL_TIME_ZONE", "Mars/Base", "Europe/Berlin"),
+        ("CORRAL_REDIS_URL", "localhost", "redis://"),
+        ("CORRAL_DATABASE_URL", "mysql://x", "postgres://"),
+        ("CORRAL_STOP_TIMEOUT", "-1", ">= 0"),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_the_name_and_what_is_expected(
+    tmp_path: Path, name: str, value: str, hint: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, **{name: value})
+    assert name in str(caught.value)
+    assert hint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bad_secret_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, CORRAL_REDIS_URL="rediss//:geheim@host")
+    assert "geheim" not in str(caught.value)
+
+
+def test_an_unknown_name_in_the_file_suggests_the_known_one(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="Did you mean data_dir"):
+        load(tmp_path, "data_dirr: /tmp")
+
+
+def test_a_file_that_is_no_map_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="must hold names and values"):
+        load(tmp_path, "- port")
+
+
+def test_a_named_file_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="can't be read"):
+        load_settings({"CORRAL_CONFIG": str(tmp_path / "nothing.yaml")})
+
+
+def test_variables_that_nothing_reads_are_found() -> None:
+    assert unknown_variables({"CORRAL_PROT": "1", "CORRAL_PORT": "1", "CORRAL_SECRET_KEY_FILE": "x"}) == ["CORRAL_PROT"]
+
+
+def test_the_socket_of_a_long_data_folder_is_short_enough_for_the_kernel(tmp_path: Path) -> None:
+    settings = load(tmp_path, CORRAL_DATA_DIR="/" + "long/" * 40)
+    assert len(str(settings.valkey_socket)) < 100
