@@ -98,7 +98,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 2**20
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Database: SQLite takes one writer at a time, so writers queue (IMMEDIATE) instead of failing half-way.
-# Under ASGI every request has its own thread: connections are pooled (PostgreSQL) or short-lived, never kept by a thread.
+# Under ASGI every request has its own thread: connections are pooled (PostgreSQL) or short-lived, never a thread's own.
 try:
     DATABASES = {
         "default": dj_database_url.parse(CORRAL.database_url or f"sqlite:///{CORRAL.data_dir / 'corral.sqlite3'}")
