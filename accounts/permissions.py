@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # the settings name these classes, so importing the views her
 class CanManage(permissions.BasePermission):
     """Lets in people and management keys; everybody where ``require_management_auth`` is off.
 
-    Without authentication a browser would carry out what any page on the web asks of it, so changes that the browser
-    itself marks as coming from another site (Fetch Metadata, ``Sec-Fetch-Site``) are refused then.
+    Without authentication a browser would carry out what any page on the web asks of it, so changes that come from
+    another site are refused then.
     """
 
     def has_permission(self, request: Request, view: APIView) -> bool:
@@ -28,9 +28,15 @@ class CanManage(permissions.BasePermission):
             return True
         if settings.CORRAL.require_management_auth:
             raise exceptions.NotAuthenticated("Missing API key")
-        if request.method not in permissions.SAFE_METHODS and request.headers.get("Sec-Fetch-Site") == "cross-site":
+        if request.method not in permissions.SAFE_METHODS and is_from_another_site(request):
             raise exceptions.PermissionDenied("Another site's page may not change anything here without an API key.")
         return True
+
+
+def is_from_another_site(request: Request) -> bool:
+    """Whether a browser says that another site's page asks (Fetch Metadata), one not named in ``allowed_origins``."""
+    is_foreign = request.headers.get("Sec-Fetch-Site") == "cross-site"
+    return is_foreign and request.headers.get("Origin") not in settings.CORRAL.allowed_origins
 
 
 def actor_of(request: Request) -> Actor:

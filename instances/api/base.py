@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 from accounts.authentication import ApiKeyAuthentication
 from accounts.domain.actors import Actor
 from accounts.permissions import CanManage, actor_of
+from instances.api.cors import add_cors_headers
 from instances.api.errors import InvalidParameter
 from instances.api.parsers import AnyTypeJSONParser
 
@@ -70,8 +71,14 @@ class ManagementView(APIView):
             super().initial(request, *args, **kwargs)
 
     def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
-        """Say in ``Allow`` which methods there are."""
-        return Response(status=204)
+        """Say in ``Allow`` which methods there are; a preflight gets llamactl's 200."""
+        return Response(status=200 if "Access-Control-Request-Method" in request.headers else 204)
+
+    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
+        """Add what lets other sites' pages read the answer."""
+        final = super().finalize_response(request, response, *args, **kwargs)
+        add_cors_headers(request, final)
+        return final
 
 
 def read_flag(request: Request, name: str) -> bool | None:

@@ -119,9 +119,46 @@ def test_without_authentication_another_sites_page_can_change_nothing(
 ) -> None:
     change_settings(require_management_auth=False)
 
-    response = ApiClient()("DELETE", "instances/alpha", headers={"Sec-Fetch-Site": "cross-site"})
+    origin = {"Sec-Fetch-Site": "cross-site", "Origin": "https://there.example"}
+    response = ApiClient()("DELETE", "instances/alpha", headers=origin)
 
     assert response.status_code == 403
+    assert "Access-Control-Allow-Origin" not in response.headers
+    change_settings(require_management_auth=False, allowed_origins=["https://there.example"])
+    assert ApiClient()("DELETE", "instances/alpha", headers=origin).status_code == 204
+
+
+def test_other_sites_pages_may_call_with_a_key_as_the_settings_say(
+    people: dict[str, User], change_settings: Any
+) -> None:
+    client = ApiClient(make_key(people["ada"]))
+    origin = {"Origin": "https://there.example"}
+
+    assert client("GET", "instances", headers=origin).headers["Access-Control-Allow-Origin"] == "*"
+    assert ApiClient()("GET", "instances", headers=origin).headers["Access-Control-Allow-Origin"] == "*"
+    change_settings(allowed_origins=["https://there.example"])
+    assert client("GET", "instances", headers=origin).headers["Access-Control-Allow-Origin"] == "https://there.example"
+    other = client("GET", "instances", headers={"Origin": "https://elsewhere.example"})
+    assert "Access-Control-Allow-Origin" not in other.headers
+    assert "Origin" in other.headers["Vary"]
+
+
+def test_a_preflight_is_200_and_echoes_what_it_asks_for(db: None) -> None:
+    response = ApiClient()(
+        "OPTIONS",
+        "instances/alpha",
+        headers={
+            "Origin": "https://there.example",
+            "Access-Control-Request-Method": "PATCH",
+            "Access-Control-Request-Headers": "authorization, content-type",
+        },
+    )
+
+    assert response.status_code == 200
+    assert response.content == b""
+    assert "PATCH" in response.headers["Access-Control-Allow-Methods"]
+    assert response.headers["Access-Control-Allow-Headers"] == "authorization, content-type"
+    assert response.headers["Access-Control-Max-Age"] == "300"
 
 
 def test_options_needs_no_key_because_a_preflight_has_none(db: None) -> None:
