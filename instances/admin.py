@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
+from django.forms import ModelForm
 from django.http import HttpRequest
 
 from accounts.domain.actors import Actor, actor_for
@@ -14,6 +15,7 @@ from accounts.models import User
 from instances.domain.descriptions import describe_options
 from instances.domain.lifecycle import start_instance, stop_instance
 from instances.errors import InstanceError
+from instances.events import publish_on_commit
 from instances.models import Instance, InstanceEvent, InstanceShare, KeyPermission, Node, Run
 
 
@@ -107,8 +109,27 @@ class InstanceEventAdmin(InspectionAdmin):
     search_fields = ("instance_name", "actor")
 
 
+class RightsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's class takes no type argument at run time
+    """Base for rows that say who may use what: gateways forget what they know of keys when one changes."""
+
+    def save_model(self, request: HttpRequest, obj: Model, form: ModelForm[Model], change: bool) -> None:
+        """Save and tell."""
+        super().save_model(request, obj, form, change)
+        publish_on_commit({"type": "keys.changed"})
+
+    def delete_model(self, request: HttpRequest, obj: Model) -> None:
+        """Delete and tell."""
+        super().delete_model(request, obj)
+        publish_on_commit({"type": "keys.changed"})
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> None:
+        """Delete several and tell."""
+        super().delete_queryset(request, queryset)
+        publish_on_commit({"type": "keys.changed"})
+
+
 @admin.register(InstanceShare)
-class InstanceShareAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's class takes no type argument at run time
+class InstanceShareAdmin(RightsAdmin):
     """Who may use which instance."""
 
     list_display = ("instance", "user", "group", "level")
@@ -118,7 +139,7 @@ class InstanceShareAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django'
 
 
 @admin.register(KeyPermission)
-class KeyPermissionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's class takes no type argument at run time
+class KeyPermissionAdmin(RightsAdmin):
     """Which instances a key of mode ``per_instance`` opens."""
 
     list_display = ("api_key", "instance")

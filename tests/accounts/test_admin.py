@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.apps import apps
 from django.contrib import admin as site
@@ -88,3 +90,19 @@ def test_only_administrators_get_in(operator: User) -> None:
     client.force_login(operator)
 
     assert client.get(reverse("admin:index")).status_code == 302
+
+
+def test_a_changed_share_makes_gateways_forget_what_they_know(
+    client: Client, rows: None, django_capture_on_commit_callbacks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[object] = []
+    monkeypatch.setattr("instances.events.publish", sent.append)  # the channel layer's end; no Redis runs here
+    share = InstanceShare.objects.get()
+    url = reverse("admin:instances_instanceshare_change", args=[share.pk])
+
+    with django_capture_on_commit_callbacks(execute=True):
+        client.post(url, {"instance": share.instance_id, "user": share.user_id, "level": "operate"})
+        client.post(reverse("admin:instances_instanceshare_delete", args=[share.pk]), {"post": "yes"})
+
+    assert sent == [{"type": "keys.changed"}] * 2
+    assert not InstanceShare.objects.exists()
