@@ -37,7 +37,7 @@ def require_person(
     """
 
     @wraps(view)
-    def guarded(request: PageRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+    def guarded(request: PageRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
         if request.user.is_authenticated or not settings.CORRAL.require_management_auth:
             return view(request, *args, **kwargs)
         if request.htmx:

@@ -1,7 +1,22 @@
-"""Routes of the pages of this app."""
+"""Routes of the pages about instances."""
 
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-urlpatterns: list[URLPattern] = []
+from accounts.pages import page_routes
+from instances import converters  # noqa: F401  registers the converter "instance"
+from instances.views import actions, details, forms, lists
+
+urlpatterns: list[URLPattern] = [
+    path("", lists.show_list, name="instance-list"),
+    *page_routes("instances/", lists.show_list, "instances"),
+    *page_routes("instances/new/", forms.create, "instance-create"),
+    *page_routes("instances/<instance:name>/", details.show_instance, "instance-detail"),
+    *page_routes("instances/<instance:name>/edit/", forms.edit, "instance-edit"),
+    *page_routes("instances/<instance:name>/export/", details.export_instance, "instance-export"),
+    *page_routes("instances/<instance:name>/start/", actions.start, "instance-start"),
+    *page_routes("instances/<instance:name>/stop/", actions.stop, "instance-stop"),
+    *page_routes("instances/<instance:name>/restart/", actions.restart, "instance-restart"),
+    *page_routes("instances/<instance:name>/delete/", actions.delete, "instance-delete"),
+]

@@ -1,0 +1,102 @@
+"""Showing the command line that options lead to, before anything is saved or started."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from instances.backends.base import Launch, OptionError
+from instances.backends.registry import get_backend
+from instances.domain.descriptions import MASK
+from instances.domain.launch import ENGINE_HOST, read_backend_settings
+from instances.domain.options import WantedInstance
+from instances.errors import InvalidOptions
+from instances.models import Instance
+
+SECRET_OPTION = re.compile(r"(^|_)(api_key|key|token|secret|password|passwd)$", re.IGNORECASE)
+"""Options whose value is a secret itself; ``max_tokens`` and ``tokenizer`` are none."""
+
+
+def describe_command(instance: Instance) -> str:
+    """Return the command line of an instance's next start, without secrets. Raises InvalidOptions."""
+    options = instance.options
+    wanted = WantedInstance(
+        backend_type=instance.backend_type,
+        options=options,
+        port=instance.port,
+        node=instance.node.name,
+        group=instance.group,
+        pinned=instance.pinned,
+        disabled=instance.disabled,
+        warnings=[],
+    )
+    return preview_command(name=instance.name, wanted=wanted)
+
+
+def preview_command(*, name: str, wanted: WantedInstance) -> str:
+    """Return the command line as one would type it into a shell: variables first, one option on each line.
+
+    Values of variables and of options that are secrets are masked. Where the port is still to be chosen, the first
+    of the range stands for it. Raises InvalidOptions when the options can't be turned into a command.
+    """
+    backend = get_backend(wanted.backend_type)
+    options = wanted.options
+    configured = read_backend_settings(backend)
+    docker = options.get("docker_enabled")
+    launch = Launch(
+        instance_name=name or "name",
+        backend_options=mask_options(options.get("backend_options") or {}),
+        host=ENGINE_HOST,
+        port=wanted.port or settings.CORRAL.ports[0],
+        settings=configured,
+        environment=options.get("environment") or {},
+        command_override=options.get("command_override") or "",
+        docker_enabled=backend.supports_docker and (configured.docker_enabled if docker is None else docker),
+        container_name=f"corral-{name or 'name'}",
+        preset_path=Path("preset.ini") if options.get("preset_ini") else None,
+    )
+    try:
+        command = backend.build_command(launch)
+    except OptionError as error:
+        raise InvalidOptions(str(error), fields={f"backend_options.{error.field}": error.message}) from None
+    variables = [f"{variable}={MASK}" for variable in command.environment]
+    return " \\\n  ".join([*variables, *group_arguments(command.argv)])
+
+
+def group_arguments(argv: tuple[str, ...]) -> list[str]:
+    """Return the arguments quoted for a shell, each option together with its values; the program begins the first."""
+    groups: list[list[str]] = []
+    for word in argv:
+        if not groups or (word.startswith("-") and not is_negative_number(word)):
+            groups.append([])
+        groups[-1].append(word)
+    return [shlex.join(group) for group in groups]
+
+
+def is_negative_number(word: str) -> bool:
+    """Whether a word with a dash is a value."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def mask_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return engine options, extra arguments among them, with secrets masked."""
+    return {
+        name: mask_options(value)
+        if isinstance(value, Mapping)
+        else (mask_value(value) if value and SECRET_OPTION.search(name) else value)
+        for name, value in options.items()
+    }
+
+
+def mask_value(value: object) -> object:
+    """Return a mask of the value's own shape."""
+    return [MASK for _ in value] if isinstance(value, list) else MASK

@@ -1,0 +1,192 @@
+"""What somebody is writing in the form of an instance, complete or not: shown again as it is until it can be saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from django.http import QueryDict
+
+from accounts.domain.actors import Actor
+from instances import option_inputs
+from instances.backends.base import Backend
+from instances.backends.registry import BACKENDS
+from instances.errors import InstanceError
+from instances.forms import InstanceForm
+from instances.models import Instance, Node
+from instances.option_inputs import OptionInput, Row
+
+ENGINE = "backend_options."
+RENAMED = {"nodes": "node", f"{ENGINE}port": "port"}
+"""Names of domain errors whose fields the form names otherwise."""
+ADMINISTRATORS = ("environment", "command_override")
+"""Options that only administrators see and set; what stands there stays when others save."""
+
+
+@dataclass
+class Draft:
+    """One form on its way. ``faults`` maps names of inputs to sentences, ``general`` are faults without an input."""
+
+    form: InstanceForm
+    backend: Backend
+    inputs: list[OptionInput]
+    extra: list[Row]
+    environment: list[Row]
+    command_line: str = ""
+    faults: dict[str, str] = field(default_factory=dict)
+    general: list[str] = field(default_factory=list)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], *, name: str = "", instance: Instance | None = None) -> Self:
+        """Begin with options in the shape of the management API: stored ones, imported ones, or none."""
+        backend = find_backend(instance.backend_type if instance else options.get("backend_type"))
+        given = options.get("backend_options")
+        engine: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+        variables = options.get("environment")
+        initial = {"name": name, "backend_type": backend.type, **InstanceForm.show_options(options, instance=instance)}
+        return cls(
+            form=InstanceForm(initial=initial, nodes=node_names()),
+            backend=backend,
+            inputs=option_inputs.show_options(backend, engine),
+            extra=option_inputs.show_extra(engine),
+            environment=[Row(key, str(text)) for key, text in (variables or {}).items()]
+            if isinstance(variables, Mapping)
+            else [],
+        )
+
+    @classmethod
+    def from_post(cls, data: QueryDict, *, check: bool) -> Self:
+        """Go on with what was sent; ``check`` makes the form say at once what it can't read."""
+        backend = find_backend(data.get("backend_type"))
+        names = node_names()
+        form = InstanceForm(data, nodes=names) if check else InstanceForm(
+            initial=InstanceForm.read_texts(data), nodes=names
+        )  # fmt: skip
+        draft = cls(
+            form=form,
+            backend=backend,
+            inputs=option_inputs.read_texts(backend, data),
+            extra=option_inputs.read_rows(data, "extra"),
+            environment=option_inputs.read_rows(data, "environment"),
+            command_line=data.get("command_line", ""),
+        )
+        if check and not form.is_valid():
+            draft.faults = {name: " ".join(map(str, errors)) for name, errors in form.errors.items()}
+        return draft
+
+    @property
+    def name(self) -> str:
+        """The name as it stands in the form."""
+        return str(self.form["name"].value() or "").strip()
+
+    @property
+    def basic(self) -> list[OptionInput]:
+        """The few options shown first."""
+        return [entry for entry in self.inputs if entry.field.basic]
+
+    @property
+    def advanced(self) -> list[tuple[str, list[OptionInput]]]:
+        """All other options by group, in the catalogue's order."""
+        groups: dict[str, list[OptionInput]] = {}
+        for entry in self.inputs:
+            if not entry.field.basic:
+                groups.setdefault(entry.field.group or "other", []).append(entry)
+        return list(groups.items())
+
+    @property
+    def advanced_set(self) -> int:
+        """How many of the other options have a value."""
+        return sum(1 for entry in self.inputs if entry.text and not entry.field.basic) + len(self.extra)
+
+    @property
+    def has_presets(self) -> bool:
+        """Whether the engine reads model presets."""
+        return any(option.name == "models_preset" for option in self.backend.fields)
+
+    @property
+    def takes_extra(self) -> bool:
+        """Whether the engine takes arguments beyond its catalogue."""
+        return not self.backend.administrators_only
+
+    def to_options(self, *, actor: Actor, instance: Instance | None) -> dict[str, Any] | None:
+        """Return the options to save, or None after noting why they can't be read."""
+        engine = option_inputs.read_options(self.inputs)
+        self.faults |= {entry.key: entry.fault for entry in self.inputs if entry.fault}
+        if self.faults:
+            return None
+        options = self.form.to_options()
+        if extra := option_inputs.read_extra(self.extra):
+            engine["extra_args"] = extra
+        if (port := self.form.cleaned_data["port"]) is not None:
+            engine["port"] = port
+        options["backend_options"] = engine
+        if actor.is_admin:
+            options["environment"] = {row.name: row.value for row in self.environment}
+        else:
+            stored = instance.options if instance else {}
+            options |= {name: stored[name] for name in ADMINISTRATORS if name in stored}
+        return options
+
+    def merge_command(self, options: Mapping[str, Any], environment: Mapping[str, str]) -> int:
+        """Put what a pasted command line says over what the form holds; return how many values it had."""
+        texts = {entry.field.name: entry for entry in self.inputs}
+        for name, value in options.items():
+            if name in texts:
+                texts[name].text = option_inputs.show_value(texts[name].field, value)
+        if "port" in options:
+            self.form.initial["port"] = options["port"]
+        added = option_inputs.show_extra(options)
+        names = {row.name for row in added}
+        self.extra = [row for row in self.extra if row.name not in names] + added
+        self.environment = [row for row in self.environment if row.name not in environment]
+        self.environment += [Row(name, value) for name, value in environment.items()]
+        plain = sum(1 for name in options if name != "extra_args")
+        return plain + len(added) + len(environment)
+
+    def add_error(self, error: InstanceError) -> None:
+        """Note a refusal of the domain beside the inputs it names, or above them all."""
+        known = {*self.form.fields, *(entry.key for entry in self.inputs), "environment", "extra"}
+        placed = False
+        for name, sentence in error.fields.items():
+            key = RENAMED.get(name, name)
+            if key.startswith(ENGINE):
+                option = key.removeprefix(ENGINE)
+                key = "extra" if option == "extra_args" else option_inputs.PREFIX + option
+            key = key.split(" ")[0]  # "preset_ini ctx-size" is about a line of preset_ini
+            if key in known:
+                self.faults[key] = sentence.removeprefix(f"{name}: ")
+                placed = True
+        if not placed:
+            self.general.append(str(error))
+        for entry in self.inputs:
+            entry.fault = self.faults.get(entry.key, "")
+
+    @property
+    def summary(self) -> list[tuple[str, str, str]]:
+        """Every fault as (id of its input, its label, what is wrong), in the order of the form."""
+        labels = {bound.name: str(bound.label) for bound in self.form}
+        labels |= {entry.key: entry.label for entry in self.inputs}
+        labels |= {"environment": "Environment", "extra": "Extra arguments", "command_line": "Command"}
+        return [(input_id(key), labels[key], self.faults[key]) for key in labels if key in self.faults]
+
+    @property
+    def advanced_has_faults(self) -> bool:
+        """Whether something among the other options is wrong."""
+        return "extra" in self.faults or any(entry.fault for entry in self.inputs if not entry.field.basic)
+
+
+def input_id(key: str) -> str:
+    """Return the HTML id of an input."""
+    return "id_" + key.replace(".", "-")
+
+
+def find_backend(name: object) -> Backend:
+    """Return the engine of this type, the first one for anything else."""
+    return BACKENDS.get(str(name)) or next(iter(BACKENDS.values()))
+
+
+def node_names() -> list[str]:
+    """Return the nodes to choose from."""
+    return list(Node.objects.values_list("name", flat=True))
+

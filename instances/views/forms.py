@@ -1,0 +1,202 @@
+"""Creating and changing an instance: one form, shown until what it holds can be saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpResponseBase
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods
+
+from accounts.domain.actors import Actor
+from accounts.pages import PageRequest, page_actor
+from gallery.domain.files import list_model_files
+from instances.backends.base import ParseError
+from instances.domain.access import find_instance, require_creator, require_level, visible_instances
+from instances.domain.descriptions import describe_options
+from instances.domain.lifecycle import create_instance, start_instance, update_instance
+from instances.domain.options import read_options
+from instances.domain.preview import preview_command
+from instances.draft import Draft
+from instances.enums import ShareLevel
+from instances.errors import InstanceError
+from instances.imports import InvalidImport, read_definition
+from instances.models import Instance
+from instances.views.answers import UNUSABLE, go_to, instance_page, render_part, status_of
+
+
+@instance_page
+@require_http_methods(["GET", "HEAD", "POST"])
+def create(request: PageRequest) -> HttpResponseBase:
+    """Create an instance: from nothing, as a copy (``?copy=name``), from a file, or from a pasted command."""
+    actor = page_actor(request)
+    require_creator(actor)
+    if request.method == "POST":
+        return go_on(request, actor, None)
+    if source := request.GET.get("copy"):
+        original = find_instance(actor, source)
+        require_level(actor, original, ShareLevel.MANAGE)
+        options = describe_options(original, with_secrets=True)
+        options["backend_options"] = {k: v for k, v in options["backend_options"].items() if k != "port"}
+        draft = Draft.from_options(options, name=f"{source}-copy")
+    else:
+        engine = request.GET.get("engine")
+        draft = Draft.from_options({"backend_type": engine} if engine else {})
+    return show(request, actor, None, draft)
+
+
+@instance_page
+@require_http_methods(["GET", "HEAD", "POST"])
+def edit(request: PageRequest, name: str) -> HttpResponseBase:
+    """Change an instance."""
+    actor = page_actor(request)
+    instance = find_instance(actor, name)
+    require_level(actor, instance, ShareLevel.MANAGE)
+    if request.method == "POST":
+        return go_on(request, actor, instance)
+    return show(request, actor, instance, Draft.from_options(instance.options, instance=instance))
+
+
+def go_on(request: PageRequest, actor: Actor, instance: Instance | None) -> HttpResponseBase:
+    """Do what the pressed button says; one without a name saves."""
+    steps: dict[str, Callable[[PageRequest, Actor, Instance | None], HttpResponseBase]] = {
+        "engine": change_engine,
+        "command": read_command,
+        "import": import_definition,
+        "preview": preview,
+    }
+    return steps.get(request.POST.get("action", ""), save)(request, actor, instance)
+
+
+def change_engine(request: PageRequest, actor: Actor, instance: Instance | None) -> HttpResponseBase:
+    """Show the form for another engine; what both have keeps its value."""
+    return show(request, actor, instance, Draft.from_post(request.POST, check=False))
+
+
+def read_command(request: PageRequest, actor: Actor, instance: Instance | None) -> HttpResponseBase:
+    """Fill the form from a pasted command line."""
+    draft = Draft.from_post(request.POST, check=False)
+    try:
+        parsed = draft.backend.parse_command(draft.command_line)
+    except ParseError as error:
+        draft.faults["command_line"] = error.message
+        return show(request, actor, instance, draft, status=UNUSABLE)
+    environment = parsed.environment if actor.is_admin else {}
+    count = draft.merge_command(parsed.options, environment)
+    messages.success(request, f"Read {count} value{'' if count == 1 else 's'} from the command.")
+    if parsed.environment and not actor.is_admin:
+        messages.warning(request, "Its variables were left out: only administrators may set the environment.")
+    return show(request, actor, instance, draft)
+
+
+def import_definition(request: PageRequest, actor: Actor, instance: Instance | None) -> HttpResponseBase:
+    """Fill the form from an exported file. Port and node are left out: they belong to the original."""
+    try:
+        name, options = read_definition(request.FILES.get("definition"))
+    except InvalidImport as error:
+        draft = Draft.from_post(request.POST, check=False)
+        draft.faults["definition"] = str(error)
+        return show(request, actor, instance, draft, status=UNUSABLE)
+    messages.success(request, "Read the file. Look through the values, then save.")
+    draft = Draft.from_options(options, name=name)
+    if not actor.is_admin:
+        draft.environment = []
+    return show(request, actor, instance, draft)
+
+
+def preview(request: PageRequest, actor: Actor, instance: Instance | None) -> HttpResponseBase:
+    """Show the command line the form leads to, or why there is none yet."""
+    draft = Draft.from_post(request.POST, check=True)
+    command = fault = ""
+    try:
+        options = draft.to_options(actor=actor, instance=instance)
+        if options is None:
+            fault = next(f"{label}: {what}" for _, label, what in draft.summary)
+        else:
+            wanted = read_options(options)
+            if instance is not None and not wanted.port:
+                options["backend_options"]["port"] = instance.port
+                wanted = read_options(options)
+            command = preview_command(name=instance.name if instance else draft.name, wanted=wanted)
+    except InstanceError as error:
+        fault = str(error)
+    if request.htmx and request.htmx.target == "command-preview":
+        return render_part(request, "instances/_preview.html", {"command": command, "fault": fault})
+    return show(request, actor, instance, draft, command=command, preview_fault=fault)
+
+
+def save(request: PageRequest, actor: Actor, instance: Instance | None) -> HttpResponseBase:
+    """Save, and start when asked to; show the form again with every fault at its place when that isn't possible."""
+    draft = Draft.from_post(request.POST, check=True)
+    options = draft.to_options(actor=actor, instance=instance)
+    if options is None:
+        return show(request, actor, instance, draft, status=UNUSABLE)
+    if instance is not None and request.POST.get("version") != version_of(instance):
+        draft.general.append("Somebody else changed this instance meanwhile. Saving again replaces their changes.")
+        return show(request, actor, instance, draft, status=409)
+    starts = request.POST.get("action") == "start"
+    try:
+        if instance is None:
+            created = create_instance(actor=actor, name=draft.name, options=options, start=starts)
+            instance, warnings = created.instance, created.warnings
+        else:
+            updated = update_instance(actor=actor, instance=instance, options=options, merge=False)
+            instance, warnings = updated.instance, updated.warnings
+            if starts and not instance.disabled:
+                warnings = [*warnings, *start_or_explain(actor, instance)]
+    except InstanceError as error:
+        draft.add_error(error)
+        return show(request, actor, instance, draft, status=status_of(error))
+    messages.success(request, f"{instance.name} was saved.")
+    for warning in warnings:
+        messages.warning(request, warning)
+    return go_to(request, reverse("instance-detail", kwargs={"name": instance.name}))
+
+
+def start_or_explain(actor: Actor, instance: Instance) -> list[str]:
+    """Start a saved instance; return why that failed, since the saving did not."""
+    try:
+        start_instance(actor=actor, instance=instance)
+    except InstanceError as error:
+        return [f"{instance.name} could not be started: {error}"]
+    return []
+
+
+def version_of(instance: Instance) -> str:
+    """Return which change of the definition the form shows."""
+    latest = instance.events.filter(kind="updated").values_list("pk", flat=True).first()
+    return str(latest or 0)
+
+
+def show(
+    request: PageRequest,
+    actor: Actor,
+    instance: Instance | None,
+    draft: Draft,
+    *,
+    status: int = 200,
+    command: str = "",
+    preview_fault: str = "",
+) -> HttpResponseBase:
+    """Return the page, or the form alone where a script asks for it."""
+    groups = visible_instances(actor).exclude(group="").order_by("group").values_list("group", flat=True).distinct()
+    context = {
+        "draft": draft,
+        "form": draft.form,
+        "instance": instance,
+        "is_admin": actor.is_admin,
+        "version": version_of(instance) if instance else "",
+        "model_files": list_model_files(settings.CORRAL.model_roots),
+        "model_roots": settings.CORRAL.model_roots,
+        "groups": groups,
+        "kept": [name for name in ("environment", "command_override") if instance and name in instance.options],
+        "command": command,
+        "preview_fault": preview_fault,
+        "several_nodes": len(draft.form.fields["node"].choices) > 1,  # type: ignore[attr-defined]  # a ChoiceField
+    }
+    if request.htmx and request.htmx.target == "instance-form":
+        return render_part(request, "instances/_form.html", context, status=status)
+    return render(request, "instances/form.html", context, status=status)
