@@ -24,7 +24,7 @@ LONGEST_RESTART_DELAY_S = 30.0
 HEALTHY_AFTER_S = 60.0
 FIRST_ANSWER_TIMEOUT_S = 60.0
 #: Seconds the worker may take to end beside the time it spends on stopping models.
-WORKER_GRACE_S = 20.0
+WORKER_GRACE_S = 40.0
 
 
 class Manager:
