@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from accounts.domain.keys import revoke_key
+from accounts.events import announce_keys_changed
 from accounts.models import ApiKey, User
 
 
@@ -27,6 +30,21 @@ class PersonAdmin(UserAdmin):  # type: ignore[type-arg]  # Django's class takes 
     filter_horizontal = ("groups",)
     readonly_fields = ("last_login", "date_joined")
 
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """Save the teams too, then have everybody's rights looked up again: a demotion counts at once."""
+        super().save_related(request, form, formsets, change)
+        announce_keys_changed()
+
+    def delete_model(self, request: HttpRequest, obj: User) -> None:
+        """Delete the person and with them their keys."""
+        super().delete_model(request, obj)
+        announce_keys_changed()
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        """Delete several people and their keys."""
+        super().delete_queryset(request, queryset)
+        announce_keys_changed()
+
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's class takes no type argument at run time
@@ -38,9 +56,31 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's class
     search_fields = ("name", "key_hint", "user__username")
     exclude = ("key_hash",)
     readonly_fields = (
-        "key_hint", "kind", "user", "permission_mode", "last_used_at", "revoked_at", "created_at", "updated_at",
+        "key_hint",
+        "kind",
+        "user",
+        "permission_mode",
+        "last_used_at",
+        "revoked_at",
+        "created_at",
+        "updated_at",
     )
     actions = ("revoke",)
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
+        """Save what may be edited (name, limits, expiry) and have the key looked up again."""
+        super().save_model(request, obj, form, change)
+        announce_keys_changed()
+
+    def delete_model(self, request: HttpRequest, obj: ApiKey) -> None:
+        """Delete a key and its record."""
+        super().delete_model(request, obj)
+        announce_keys_changed()
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        """Delete several keys."""
+        super().delete_queryset(request, queryset)
+        announce_keys_changed()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody adds keys here: the secret would be lost."""

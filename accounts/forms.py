@@ -30,16 +30,12 @@ class SetupForm(forms.Form):
         label="Password",
         strip=False,
         help_text="At least 10 characters, and not a common one.",
-        widget=forms.PasswordInput(
-            render_value=True, attrs={"class": "form-control", "autocomplete": "new-password"}
-        ),
+        widget=forms.PasswordInput(render_value=True, attrs={"class": "form-control", "autocomplete": "new-password"}),
     )
     password_again = forms.CharField(
         label="Password, once more",
         strip=False,
-        widget=forms.PasswordInput(
-            render_value=True, attrs={"class": "form-control", "autocomplete": "new-password"}
-        ),
+        widget=forms.PasswordInput(render_value=True, attrs={"class": "form-control", "autocomplete": "new-password"}),
     )
 
     def clean_password_again(self) -> str:

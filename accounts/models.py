@@ -44,16 +44,17 @@ class ApiKeyQuerySet(QuerySet["ApiKey"]):
 
 
 class ApiKey(models.Model):
-    """A secret that acts for a user. Only its SHA-256 is kept: it carries 256 random bits, so no slow hash is needed."""
+    """A secret that acts for a user.
+
+    Only its SHA-256 is kept: it carries 256 random bits, so no slow hash is needed.
+    """
 
     name = models.CharField(max_length=100)
     kind = models.CharField(max_length=20, choices=KeyKind.choices, default=KeyKind.INFERENCE)
     key_hash = models.CharField(max_length=64, unique=True, editable=False)
     key_hint = models.CharField(max_length=32, editable=False, help_text="First characters, to tell keys apart.")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_keys")
-    permission_mode = models.CharField(
-        max_length=20, choices=PermissionMode.choices, default=PermissionMode.ALLOW_ALL
-    )
+    permission_mode = models.CharField(max_length=20, choices=PermissionMode.choices, default=PermissionMode.ALLOW_ALL)
     can_start = models.BooleanField(default=True, help_text="Requests may start a stopped instance.")
     can_evict = models.BooleanField(default=True, help_text="Requests may push out another instance.")
     expires_at = models.DateTimeField(null=True, blank=True)

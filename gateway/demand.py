@@ -29,8 +29,10 @@ class WaitingReport(msgspec.Struct, frozen=True):
 
 
 class _Waiter:
-    """One waiting request. `seen` is the route as it was on arrival, or when its start began: only what differs from it
-    happened since."""
+    """One waiting request.
+
+    `seen` is the route as it was on arrival, or when its start began: only what differs from it happened since.
+    """
 
     __slots__ = ("arrived_at", "future", "principal", "seen")
 
@@ -112,12 +114,12 @@ class Demand:
         refusal = judge_route(route, principal, route)
         if refusal is not None:
             raise refusal
-        line = self._lines.setdefault(route.instance_id, {})
-        if len(line) >= self._queue_limit:
-            message = f"{len(line)} requests already wait for instance {route.name}"
+        length = len(self._lines.get(route.instance_id, ()))
+        if length >= self._queue_limit:
+            message = f"{length} requests already wait for instance {route.name}"
             raise GatewayError(429, "queue_full", message, retry_after_s=_QUEUE_RETRY_S)
         waiter = _Waiter(principal, route)
-        line[waiter] = None
+        self._lines.setdefault(route.instance_id, {})[waiter] = None
         self._on_change()
         watcher = asyncio.create_task(_watch_departure(receive, waiter.future))
         try:

@@ -11,11 +11,11 @@ from django.forms import ModelForm
 from django.http import HttpRequest
 
 from accounts.domain.actors import Actor, actor_for
+from accounts.events import announce_keys_changed
 from accounts.models import User
 from instances.domain.descriptions import describe_options
 from instances.domain.lifecycle import start_instance, stop_instance
 from instances.errors import InstanceError
-from instances.events import publish_on_commit
 from instances.models import Instance, InstanceEvent, InstanceShare, KeyPermission, Node, Run
 
 
@@ -115,17 +115,17 @@ class RightsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's class
     def save_model(self, request: HttpRequest, obj: Model, form: ModelForm[Model], change: bool) -> None:
         """Save and tell."""
         super().save_model(request, obj, form, change)
-        publish_on_commit({"type": "keys.changed"})
+        announce_keys_changed()
 
     def delete_model(self, request: HttpRequest, obj: Model) -> None:
         """Delete and tell."""
         super().delete_model(request, obj)
-        publish_on_commit({"type": "keys.changed"})
+        announce_keys_changed()
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> None:
         """Delete several and tell."""
         super().delete_queryset(request, queryset)
-        publish_on_commit({"type": "keys.changed"})
+        announce_keys_changed()
 
 
 @admin.register(InstanceShare)

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from accounts.enums import KeyKind, PermissionMode
 from accounts.errors import InvalidKeyRequest
+from accounts.events import announce_keys_changed
 from accounts.models import ApiKey, User
 
 PREFIXES = {KeyKind.INFERENCE: "corral-", KeyKind.MANAGEMENT: "corral-mgmt-"}
@@ -61,14 +62,17 @@ def create_key(
         key_hash=key_hash,
         key_hint=plain[: len(prefix) + 4],
     )
+    announce_keys_changed()  # somebody may have tried it before it existed
     return row, plain
 
 
 def find_key(plain: str) -> ApiKey | None:
-    """Return the usable key with this secret and its user, or None. One indexed look-up, whatever the number of keys."""
-    return ApiKey.objects.usable().select_related("user").filter(key_hash=hash_key(plain)).first()  # type: ignore[attr-defined]
+    """Return the usable key with this secret and its user, or None: one indexed look-up, however many keys exist."""
+    return ApiKey.objects.usable().select_related("user").filter(key_hash=hash_key(plain)).first()
 
 
 def revoke_key(*, key: ApiKey) -> None:
     """End a key for good. The row stays as a record."""
-    ApiKey.objects.filter(pk=key.pk, revoked_at__isnull=True).update(revoked_at=timezone.now(), updated_at=timezone.now())
+    now = timezone.now()
+    ApiKey.objects.filter(pk=key.pk, revoked_at__isnull=True).update(revoked_at=now, updated_at=now)
+    announce_keys_changed()

@@ -1,0 +1,1 @@
+"""The rules: what can be done with instances, and what follows."""

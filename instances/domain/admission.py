@@ -23,8 +23,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Place:
-    """An instance that holds a place. ``is_reserved``: it was just let in and has not served anyone yet, so it is
-    waited for instead of evicted (otherwise two demands could evict each other for ever)."""
+    """An instance that holds a place.
+
+    ``is_reserved``: it was just let in and has not served anyone yet, so it is waited for instead of evicted (otherwise
+    two demands could evict each other for ever).
+    """
 
     instance_id: int
     name: str
@@ -108,8 +111,10 @@ def full_scopes(
     group_limit = limits.groups.get(candidate.group, -1) if candidate.group else -1
     members = [place for place in others if place.group == candidate.group]
     if 0 <= group_limit <= len(members):
-        yield members, group_limit, (
-            f"maximum number of running instances in group {candidate.group} ({group_limit}) reached"
+        yield (
+            members,
+            group_limit,
+            (f"maximum number of running instances in group {candidate.group} ({group_limit}) reached"),
         )
     if 0 <= limits.max_running <= len(others):
         yield list(others), limits.max_running, f"maximum number of running instances ({limits.max_running}) reached"

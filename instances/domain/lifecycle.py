@@ -29,7 +29,7 @@ from instances.errors import (
     StartRefused,
     StillRunning,
 )
-from instances.events import publish_on_commit
+from instances.events import publish_instance_event
 from instances.models import Instance
 
 RUNNING = (*ACTIVE, State.BACKOFF)
@@ -246,7 +246,7 @@ def remove_row(*, actor: Actor, pk: int) -> bool:
         event = record_event(row, kind="deleted", actor=actor.label)
         name, state = row.name, row.state
         row.delete()
-        publish_on_commit(
+        publish_instance_event(
             {"type": "instance.deleted", "instance_id": pk, "name": name, "state": state, "version": event.pk}
         )
         remove_files_on_commit(

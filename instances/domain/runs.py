@@ -48,7 +48,14 @@ def begin_run(*, instance_id: int, port: int, actor: str) -> Run | None:
             token=secrets.token_hex(16),
         )
         if not transition(
-            instance_id, to=State.STARTING, actor=actor, run=run, allowed=STARTABLE, restart_at=None, refused_at=None, port=port
+            instance_id,
+            to=State.STARTING,
+            actor=actor,
+            run=run,
+            allowed=STARTABLE,
+            restart_at=None,
+            refused_at=None,
+            port=port,
         ):
             transaction.set_rollback(True)
             return None

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from instances.enums import EDGES, State
-from instances.events import publish_on_commit
+from instances.events import publish_instance_event
 from instances.models import Instance, InstanceEvent, Run
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def record_event(
         actor=actor[:100],
         reason=reason,
     )
-    publish_on_commit(
+    publish_instance_event(
         {
             "type": "instance.changed",
             "instance_id": instance.pk,
@@ -77,9 +77,7 @@ def transition(
         )
         if changed != 1:
             return False
-        record_event(
-            instance, kind="transition", actor=actor, reason=reason, run=run, from_state=before, to_state=to
-        )
+        record_event(instance, kind="transition", actor=actor, reason=reason, run=run, from_state=before, to_state=to)
     logger.info(
         "instance %s (%s) run %s: %s -> %s%s",
         instance_id,

@@ -18,7 +18,7 @@ def wake_channel(node: str) -> str:
 
 
 def wake_node(node: str) -> None:
-    """Nudge the supervisor once the current transaction is committed. Only a hint: it looks every two seconds anyway."""
+    """Nudge the supervisor once the current transaction is committed; only a hint, it looks every two seconds."""
     transaction.on_commit(lambda: publish_wake(node), robust=True)
 
 

@@ -90,7 +90,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('instance_name', models.CharField(max_length=50)),
-                ('kind', models.CharField(help_text='transition, created, updated, start, stop, restart, deleted, refused', max_length=30)),
+                ('kind', models.CharField(help_text='transition, created, updated, start, stop, restart, refused, ...', max_length=30)),
                 ('from_state', models.CharField(blank=True, max_length=20)),
                 ('to_state', models.CharField(blank=True, max_length=20)),
                 ('actor', models.CharField(help_text='user:name, key:id, supervisor, gateway', max_length=100)),

@@ -14,7 +14,7 @@ class InstanceEvent(models.Model):
     instance = models.ForeignKey(Instance, null=True, on_delete=models.SET_NULL, related_name="events")
     instance_name = models.CharField(max_length=50)
     run = models.ForeignKey(Run, null=True, on_delete=models.SET_NULL, related_name="events")
-    kind = models.CharField(max_length=30, help_text="transition, created, updated, start, stop, restart, deleted, refused")
+    kind = models.CharField(max_length=30, help_text="transition, created, updated, start, stop, restart, refused, ...")
     from_state = models.CharField(max_length=20, blank=True)
     to_state = models.CharField(max_length=20, blank=True)
     actor = models.CharField(max_length=100, help_text="user:name, key:id, supervisor, gateway")

@@ -62,7 +62,7 @@ class Instance(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
-    objects: ClassVar[models.Manager[Instance]] = InstanceQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[models.Manager[Instance]] = InstanceQuerySet.as_manager()
 
     class Meta:
         ordering = ["name"]

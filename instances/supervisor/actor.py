@@ -6,10 +6,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import redis.asyncio
 from django.conf import settings
@@ -17,13 +17,14 @@ from django.db import DatabaseError, IntegrityError
 from django.utils import timezone
 
 from instances.backends.base import OptionError
-from instances.domain import launch, runs
+from instances.domain import launch, runs, wishes
+from instances.domain.ports import is_port_free
 from instances.domain.transitions import transition
 from instances.enums import DesiredState, State
 from instances.models import Instance, Run
 from instances.supervisor.database import DatabaseRunner
 from instances.supervisor.logs import RunLog
-from instances.supervisor.ports import is_port_free, wait_until_port_is_free
+from instances.supervisor.ports import wait_until_port_is_free
 from instances.supervisor.process import Shim, ShimState, end_strays, read_state
 from instances.supervisor.readiness import wait_until_ready
 from instances.supervisor.reports import GatewayReports
@@ -37,10 +38,11 @@ PORT_ATTEMPTS = 3
 PORT_WAIT_S = 15.0
 
 
-class Operation(Protocol):
-    """A coroutine function without arguments."""
+class NoPortLeft(Exception):
+    """No port could be had for an engine; the message is for the user."""
 
-    def __call__(self) -> Coroutine[Any, Any, None]: ...
+
+Operation = Callable[[], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,11 @@ class Surroundings:
 
 
 class InstanceActor:
-    """Carries out one instance's life. The supervisor sets ``row`` and ``run`` from the database and begins operations;
-    while one runs, the actor alone changes the instance's state."""
+    """Carries out one instance's life.
+
+    The supervisor sets ``row`` from the database and begins operations; while one runs, the actor alone changes the
+    instance's state.
+    """
 
     def __init__(self, row: Instance, around: Surroundings) -> None:
         self.row = row
@@ -105,7 +110,7 @@ class InstanceActor:
             await operation()
         except DatabaseError as error:
             # The state in the row is still true; the next look resumes from there.
-            logger.error("instance %s: %s was broken off by the database: %s", self.row.name, self.operation, error)
+            logger.warning("instance %s: %s was broken off by the database: %s", self.row.name, self.operation, error)
             await asyncio.sleep(1)
         except Exception:
             logger.exception("instance %s: %s failed", self.row.name, self.operation)
@@ -115,38 +120,55 @@ class InstanceActor:
             self.settled_at = time.monotonic()
             self.around.wake()
 
+    @property
+    def active_run(self) -> Run:
+        """The run under way; what asks for it is only called while there is one."""
+        if self.run is None:
+            raise RuntimeError(f"instance {self.row.name} has no run")
+        return self.run
+
+    @property
+    def active_shim(self) -> Shim:
+        """The shim of the run under way, likewise."""
+        if self.shim is None:
+            raise RuntimeError(f"instance {self.row.name} has no process")
+        return self.shim
+
     # Operations
 
     async def start(self) -> None:
         """Begin a run and bring it to ready; the row is in a state to start from."""
         self.stop_began_at = None
-        run = await self._begin_run()
+        try:
+            run = await self._begin_run()
+        except NoPortLeft as error:
+            await self._database(wishes.refuse_start, self.row.pk, actor=ACTOR, reason=str(error))
+            return
         if run is not None:
             await self._spawn(run)
 
     async def resume_start(self) -> None:
         """Go on waiting for the readiness of a run that was adopted while starting."""
-        assert self.run is not None
         if self.shim is None:
-            await self._handle_exit(ShimState(error="The process was gone when Corral came back."))
+            state = read_state(launch.run_folder(self.active_run.token))
+            vanished = replace(state, error="The process was gone when Corral came back.")
+            await self._handle_exit(state if state.exited else vanished)
             return
         await self._await_ready()
 
     async def watch(self) -> None:
         """Wait for the process's end, or for an interruption."""
-        assert self.shim is not None
-        ended = await self._first(self.shim.wait())
+        ended = await self._first(self.active_shim.wait())
         if ended is not None:
             await self._handle_exit(ended)
 
     async def stop(self) -> None:
         """Take the route away, drain, end the process, confirm the port is free, and say so."""
-        assert self.run is not None
         began = time.monotonic()
         self.stop_began_at = time.time()
         if self.row.state != State.STOPPING:
             moved = await self._database(
-                transition, self.row.pk, to=State.STOPPING, actor=ACTOR, reason=self.stop_reason, run=self.run
+                transition, self.row.pk, to=State.STOPPING, actor=ACTOR, reason=self.stop_reason, run=self.active_run
             )
             if not moved:
                 return
@@ -154,17 +176,16 @@ class InstanceActor:
         if self.shim is not None:
             if self.row.state != State.STARTING:
                 await self._drain(began)
-            state = await end_process(self.shim, settings.CORRAL.stop_timeout)
-        await asyncio.to_thread(end_strays, self.run.token)
-        if not await wait_until_port_is_free(self.run.port, 5):
-            logger.warning("instance %s: port %s is held by another program", self.row.name, self.run.port)
+            state = await end_process(self.active_shim, settings.CORRAL.stop_timeout)
+        await asyncio.to_thread(end_strays, self.active_run.token)
+        if not await wait_until_port_is_free(self.active_run.port, 5):
+            logger.warning("instance %s: port %s is held by another program", self.row.name, self.active_run.port)
         await self._end_run(Ending(State.STOPPED, reason=self.stop_reason), state.exit_code)
         self.stop_reason, self.stop_drains_fully = "", False
 
     async def _drain(self, since: float) -> None:
         limit = None if self.stop_drains_fully else since + settings.CORRAL.drain_timeout
-        assert self.shim is not None
-        while self.shim.is_alive() and not self.around.reports.is_drained(self.row.pk, since):
+        while self.active_shim.is_alive() and not self.around.reports.is_drained(self.row.pk, since):
             if limit is not None and time.monotonic() >= limit:
                 count = self.around.reports.in_flight(self.row.pk)
                 logger.warning("instance %s: %s requests were cut off after the drain time", self.row.name, count)
@@ -177,14 +198,13 @@ class InstanceActor:
             if not is_port_free(port):
                 port = await self._replace_port(port)
             try:
-                run = await self._database(runs.begin_run, instance_id=self.row.pk, port=port, actor=ACTOR)
+                run: Run | None = await self._database(runs.begin_run, instance_id=self.row.pk, port=port, actor=ACTOR)
             except IntegrityError:
                 port = await self.around.choose_port()
                 continue
             self.run = run
             return run
-        logger.error("instance %s: no port could be had", self.row.name)
-        return None
+        raise NoPortLeft("Every port that was tried was taken by another instance in the same moment. Start it again.")
 
     async def _replace_port(self, port: int) -> int:
         if self.row.port_is_fixed:
@@ -203,19 +223,17 @@ class InstanceActor:
             await self._end_run(Ending(State.FAILED, reason=f"The engine could not be started: {error}"), None)
             return
         self._follow_log(prepared.log_path)
-        identity = self.shim.identity
+        identity = self.active_shim.identity
         process = runs.Process(identity.pid, identity.started, identity.boot_id)
         await self._database(runs.record_process, run_id=run.pk, process=process)
         await self._await_ready(attempt)
 
     async def _await_ready(self, attempt: int = 1) -> None:
-        assert self.run is not None
-        assert self.shim is not None
         host, readiness = launch.describe_endpoint(self.row)
         limit = readiness.timeout_s or settings.CORRAL.start_timeout
-        noted = asyncio.create_task(self._note_child(self.run, self.shim))
-        ready = asyncio.create_task(wait_until_ready(host, self.run.port, readiness))
-        ended = asyncio.create_task(self.shim.wait())
+        noted = asyncio.create_task(self._note_child(self.active_run, self.active_shim))
+        ready = asyncio.create_task(wait_until_ready(host, self.active_run.port, readiness))
+        ended = asyncio.create_task(self.active_shim.wait())
         try:
             interrupted = asyncio.create_task(self._interrupt.wait())
             done, _ = await asyncio.wait(
@@ -230,28 +248,26 @@ class InstanceActor:
             await self._become_ready()
         elif not done:
             reason = f"The engine was not ready after {limit:g} s."
-            state = await end_process(self.shim, settings.CORRAL.stop_timeout)
-            await self._handle_exit(ShimState(exit_code=state.exit_code, exited=True, error=reason))
+            state = await end_process(self.active_shim, settings.CORRAL.stop_timeout)
+            await self._handle_exit(replace(state, error=reason))
 
     async def _note_child(self, run: Run, shim: Shim) -> None:
         """Show the engine's pid as soon as the shim knows it."""
-        while (child_pid := read_state(shim.run_dir).child_pid) is None:
+        while (child_pid := read_state(shim.run_dir).child_pid) is None:  # noqa: ASYNC110  a file tells of no event
             await asyncio.sleep(0.02)
         await self._database(runs.record_child, run_id=run.pk, child_pid=child_pid)
 
     async def _become_ready(self) -> None:
-        assert self.run is not None
-        assert self.shim is not None
-        if await self._database(runs.mark_ready, run=self.run, actor=ACTOR):
+        if await self._database(runs.mark_ready, run=self.active_run, actor=ACTOR):
             self.ready_since = self.used_at = time.monotonic()
 
     async def _handle_exit(self, state: ShimState, attempt: int = 1) -> None:
         """Decide what the end of the process means and write it down; take another port when ours was stolen."""
-        assert self.run is not None
-        await asyncio.to_thread(end_strays, self.run.token)
+        await asyncio.to_thread(end_strays, self.active_run.token)
         starting = self.ready_since is None
-        if starting and not self.row.port_is_fixed and attempt < PORT_ATTEMPTS and not is_port_free(self.run.port):
-            reason = f"Port {self.run.port} was taken by another program; trying another."
+        may_move = starting and not self.row.port_is_fixed and attempt < PORT_ATTEMPTS
+        if may_move and not is_port_free(self.active_run.port):
+            reason = f"Port {self.active_run.port} was taken by another program; trying another."
             run = await self._replace_run(reason)
             if run is not None:
                 await self._spawn(run, attempt + 1)
@@ -266,23 +282,22 @@ class InstanceActor:
             is_wanted=wanted,
             exit_code=state.exit_code,
             error=state.error,
+            could_run=state.could_run,
             tail=tail,
         )
         await self._end_run(ending, state.exit_code)
 
     async def _replace_run(self, reason: str) -> Run | None:
-        assert self.run is not None
         self._close_log()
         port = await self.around.choose_port()
-        old = self.run
-        run = await self._database(runs.replace_run, run=old, port=port, actor=ACTOR, reason=reason)
+        old = self.active_run
+        run: Run | None = await self._database(runs.replace_run, run=old, port=port, actor=ACTOR, reason=reason)
         if run is not None:
             launch.remove_run_files(old.token)
             self.run, self.row.port = run, port
         return run
 
     async def _end_run(self, ending: Ending, exit_code: int | None) -> None:
-        assert self.run is not None
         restart_at = None
         if ending.restart_in_s is not None:
             self.restart_due = time.monotonic() + ending.restart_in_s
@@ -290,7 +305,7 @@ class InstanceActor:
             asyncio.get_running_loop().call_later(ending.restart_in_s, self.around.wake)
         await self._database(
             runs.end_run,
-            run=self.run,
+            run=self.active_run,
             to=ending.state,
             actor=ACTOR,
             reason=ending.reason,
@@ -300,9 +315,9 @@ class InstanceActor:
             desired_state=ending.desired_state,
         )
         self._close_log()
-        launch.remove_run_files(self.run.token)
+        launch.remove_run_files(self.active_run.token)
         if self.shim is not None:
-            self.shim.close()
+            self.active_shim.close()
         self.run = self.shim = self.ready_since = None
 
     # Helpers
@@ -326,12 +341,11 @@ class InstanceActor:
             self.shim.close()
 
     def _follow_log(self, path: Path) -> None:
-        assert self.run is not None
-        self.log = RunLog(self.around.redis, self.run.pk, path)
+        self.log = RunLog(self.around.redis, self.active_run.pk, path)
         self.log.start()
 
     def _close_log(self) -> None:
-        """Let the log's rest flow into the stream beside what comes next: a Redis that is away must not hold up a start."""
+        """Let the log's rest flow into the stream beside what comes next: a Redis that is away holds up no start."""
         if self.log is not None:
             closing = asyncio.create_task(self.log.close(ended=True))
             self._closing.add(closing)

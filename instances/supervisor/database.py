@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 class DatabaseRunner:
-    """Runs ORM functions for an event loop in one thread of its own, so that they never block the loop or each other."""
+    """Runs ORM functions for an event loop in one thread of its own, so that they never block the loop."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="supervisor-db")
@@ -38,5 +38,5 @@ class DatabaseRunner:
 
     async def close(self) -> None:
         """Close the connection and end the thread."""
-        await asyncio.get_running_loop().run_in_executor(self._executor, connection.close)
+        await asyncio.get_running_loop().run_in_executor(self._executor, lambda: connection.close())  # that thread's own
         self._executor.shutdown()

@@ -65,12 +65,12 @@ def is_same_process(identity: ProcessIdentity, token: str) -> bool:
     started = read_start_time(identity.pid)
     if started is None or abs(started - identity.started) > 0.02:
         return False
-    return find_token_on_command_line(identity.pid, token)
+    return is_shim_of(identity.pid, token)
 
 
-def find_token_on_command_line(pid: int, token: str) -> bool:
-    """Whether one of the process's arguments is a path through the run's folder, which bears the token."""
+def is_shim_of(pid: int, token: str) -> bool:
+    """Whether the process was started with the spec file of the run's folder, which bears the token."""
     try:
-        return any(f"/{token}/" in argument for argument in psutil.Process(pid).cmdline())
+        return any(argument.endswith(f"/{token}/spec.json") for argument in psutil.Process(pid).cmdline())
     except psutil.Error:
         return False

@@ -30,7 +30,7 @@ class RunLog:
         return await asyncio.to_thread(last_lines, self._path, QUOTED_LINES)
 
     async def close(self, *, ended: bool) -> None:
-        """Stop pumping; when the run has ended, bring the rest of the file over and mark the end of the stream first."""
+        """Stop pumping; when the run has ended, first bring the rest of the file over and mark the end."""
         if ended:
             await self._pump.finish()
         if self._task is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from instances.supervisor.identity import ProcessIdentity, find_token_on_command_line, identify, is_same_process
+from instances.supervisor.identity import ProcessIdentity, identify, is_same_process, is_shim_of
 
 SHIM = Path(__file__).resolve().parent.parent / "shim" / "main.py"
 
@@ -23,10 +23,13 @@ SHIM = Path(__file__).resolve().parent.parent / "shim" / "main.py"
 class ShimState:
     """What the shim's state file says (see shim/state.py)."""
 
+    shim_pid: int | None = None
     child_pid: int | None = None
     exit_code: int | None = None
     exited: bool = False
     error: str = ""
+    could_run: bool = True
+    """False when the program could not be started at all; ``error`` says why."""
 
 
 def read_state(run_dir: Path) -> ShimState:
@@ -36,17 +39,24 @@ def read_state(run_dir: Path) -> ShimState:
     except (OSError, ValueError):
         return ShimState()
     return ShimState(
+        shim_pid=content.get("shim_pid"),
         child_pid=content.get("child_pid"),
         exit_code=content.get("exit_code"),
         exited=content.get("exited_at") is not None,
         error=content.get("error") or "",
+        could_run=content.get("child_pid") is not None or content.get("error") is None,
     )
 
 
 class Shim:
-    """A living shim whose identity was checked. Signals go through a pidfd where the OS has it, so never to a stranger."""
+    """A living shim whose identity was checked.
 
-    def __init__(self, identity: ProcessIdentity, token: str, run_dir: Path, child: subprocess.Popen[bytes] | None) -> None:
+    Signals go through a pidfd where the OS has it, so never to a stranger.
+    """
+
+    def __init__(
+        self, identity: ProcessIdentity, token: str, run_dir: Path, child: subprocess.Popen[bytes] | None
+    ) -> None:
         self.identity = identity
         self.token = token
         self.run_dir = run_dir
@@ -85,8 +95,9 @@ class Shim:
     @classmethod
     def find(cls, token: str, run_dir: Path) -> Shim | None:
         """Look for a shim of this token among all processes: the supervisor may have died before noting its pid."""
-        for pid in psutil.pids():
-            if find_token_on_command_line(pid, token) and (identity := identify(pid)):
+        # The shim's own word first: while it compresses a log, a child of it has the same command line.
+        for pid in (read_state(run_dir).shim_pid, *psutil.pids()):
+            if pid is not None and is_shim_of(pid, token) and (identity := identify(pid)):
                 return cls.adopt(identity, token, run_dir)
         return None
 
@@ -108,7 +119,7 @@ class Shim:
             finally:
                 loop.remove_reader(descriptor)
                 os.close(descriptor)
-        while self.is_alive():
+        while self.is_alive():  # noqa: ASYNC110  where there are no pidfds, the OS tells of no event
             await asyncio.sleep(0.1)
         return read_state(self.run_dir)
 
@@ -140,7 +151,7 @@ def note_end(ended: asyncio.Future[None]) -> None:
 
 
 def end_strays(token: str) -> int:
-    """KILL processes of a run whose shim is gone; they are known by the token in their environment. Returns how many."""
+    """KILL processes of a run whose shim is gone, known by the token in their environment; return how many."""
     ended = 0
     for process in psutil.process_iter():
         try:

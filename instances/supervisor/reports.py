@@ -114,9 +114,13 @@ class GatewayReports:
         return max((report.last_used.get(instance_id, 0.0) for report in self.living()), default=0.0)
 
     def is_drained(self, instance_id: int, since: float) -> bool:
-        """Whether every living web process has said, after monotonic time ``since``, that it neither routes to the
-        instance nor has a request in flight to it. A process that died is not waited for; False while not all is known."""
-        return self.are_complete and all(report.received > since and instance_id not in report.in_flight for report in self.living())
+        """Whether every living web process has let go of the instance.
+
+        Each must have said, after monotonic time ``since``, that it neither routes to the instance nor has a request in
+        flight to it. A process that died is not waited for. False while not all is known.
+        """
+        let_go = (report.received > since and instance_id not in report.in_flight for report in self.living())
+        return self.are_complete and all(let_go)
 
     async def wait_for_news(self, timeout_s: float) -> None:
         """Return at the next report, or after the time."""

@@ -17,7 +17,7 @@ MARGIN_S = 15.0
 
 
 async def end_process(shim: Shim, grace_s: float) -> ShimState:
-    """Stop a shim and all below it: TERM with grace, then KILL by the shim, then KILL by us if the shim itself hangs."""
+    """Stop a shim and all below it: TERM with grace, then KILL by the shim, then by us if the shim itself hangs."""
     descendants = list_descendants(shim.identity.pid)
     shim.send(signal.SIGTERM)
     if not await shim.wait_at_most(grace_s + MARGIN_S):

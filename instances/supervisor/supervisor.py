@@ -17,17 +17,17 @@ from django.utils import timezone
 
 from instances.domain import wishes
 from instances.domain.admission import Candidate, Limits, Place, Verdict, decide_admission
+from instances.domain.ports import is_port_free
 from instances.domain.transitions import transition
 from instances.domain.wake import wake_channel
 from instances.enums import ACTIVE, DesiredState, State
 from instances.models import Instance
 from instances.redis import async_redis_client
 from instances.supervisor import work
-from instances.supervisor.actor import ACTOR, InstanceActor, Surroundings
+from instances.supervisor.actor import ACTOR, InstanceActor, NoPortLeft, Surroundings
 from instances.supervisor.adoption import end_orphans, find_shim
 from instances.supervisor.database import DatabaseRunner
 from instances.supervisor.demand import find_demand, is_idle, remaining_backoff
-from instances.supervisor.ports import is_port_free
 from instances.supervisor.reports import GatewayReports, listen
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Supervisor:
                 self.node_id = await self.database.run(work.register_node, self.node)
                 await self._adopt(client)
             except DatabaseError as error:
-                logger.error("the database can't be read (%s); trying again in 2 s", error)
+                logger.warning("the database can't be read (%s); trying again in 2 s", error)
                 await asyncio.sleep(2)
             else:
                 logger.info("supervising node %s: %s instances", self.node, len(self.actors))
@@ -144,7 +144,7 @@ class Supervisor:
             try:
                 await self._look()
             except DatabaseError as error:
-                logger.error("the database can't be used (%s); looking again in %s s", error, TICK_S)
+                logger.warning("the database can't be used (%s); looking again in %s s", error, TICK_S)
             except Exception:
                 logger.exception("a look at the node failed; looking again in %s s", TICK_S)
                 await asyncio.sleep(TICK_S)
@@ -244,7 +244,7 @@ class Supervisor:
         actor = self.actors[row.pk]
         in_flight, waiting = self.reports.in_flight(row.pk), self.reports.waiting(row.pk)
         last_used = self.reports.last_used(row.pk)
-        if in_flight or waiting or last_used > actor.last_used:
+        if waiting or last_used > actor.last_used:
             actor.used_at, actor.last_used = time.monotonic(), max(last_used, actor.last_used)
         if row.state != State.READY or not self._is_wanted(row) or not self.reports.are_complete:
             return
@@ -349,7 +349,7 @@ class Supervisor:
             if port not in held and is_port_free(port):
                 self.promised_ports.add(port)
                 return port
-        raise OSError("no free port is left in CORRAL_PORT_RANGE")
+        raise NoPortLeft(f"No port of CORRAL_PORT_RANGE ({settings.CORRAL.port_range}) is free.")
 
     def _last_uses(self, rows: list[Instance]) -> dict[int, float]:
         return {row.pk: used for row in rows if (used := self.reports.last_used(row.pk)) > 0}

@@ -32,13 +32,15 @@ def judge_exit(
     is_wanted: bool,
     exit_code: int | None,
     error: str,
+    could_run: bool,
     tail: Sequence[str],
 ) -> Ending:
     """Decide what follows when a process ended by itself.
 
-    Not wanted any more: stopped. Ended with 0 after it was ready: stopped for good, as the engine chose to (spec
-    llamactl 4.2). Otherwise a crash: backoff while ``auto_restart`` and ``max_restarts`` allow, then failed. ``tail``
-    are the last log lines; they become the reason a user reads.
+    Not wanted any more: stopped. A program that could not be started at all (``could_run`` false): failed, as another
+    attempt would end alike. Ended with 0 after it was ready: stopped for good, as the engine chose to. Otherwise a
+    crash: backoff while ``auto_restart`` and ``max_restarts`` allow, then failed. ``tail`` are the last log lines; they
+    become the reason a user reads.
     """
     if not is_wanted:
         return Ending(State.STOPPED)
@@ -47,6 +49,8 @@ def judge_exit(
             State.STOPPED, reason="The engine ended by itself with exit code 0.", desired_state=DesiredState.STOPPED
         )
     reason = describe_exit(was_ready=was_ready, exit_code=exit_code, error=error, tail=tail)
+    if error and not could_run:
+        return Ending(State.FAILED, reason=reason)
     limit = int(options.get("max_restarts", 0)) if options.get("auto_restart") else 0
     if restart_count < limit:
         return Ending(

@@ -22,7 +22,8 @@ class Work:
 def register_node(name: str) -> int:
     """Return the id of this host's row; make it at the first start."""
     node, _ = Node.objects.update_or_create(
-        name=name, defaults={"hostname": socket.gethostname(), "version": settings.CORRAL_VERSION, "last_seen_at": timezone.now()}
+        name=name,
+        defaults={"hostname": socket.gethostname(), "version": settings.CORRAL_VERSION, "last_seen_at": timezone.now()},
     )
     return node.pk
 

@@ -96,7 +96,7 @@ def test_a_changed_share_makes_gateways_forget_what_they_know(
     client: Client, rows: None, django_capture_on_commit_callbacks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[object] = []
-    monkeypatch.setattr("instances.events.publish", sent.append)  # the channel layer's end; no Redis runs here
+    monkeypatch.setattr("accounts.events.publish", sent.append)  # the channel layer's end; no Redis runs here
     share = InstanceShare.objects.get()
     url = reverse("admin:instances_instanceshare_change", args=[share.pk])
 

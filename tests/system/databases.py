@@ -10,15 +10,17 @@ import psycopg
 from psycopg import sql
 
 
-def make_database(name: str) -> tuple[str, Callable[[], None]]:
-    """Return the URL of a new empty database (empty: SQLite) and a function that drops it.
+def make_database(name: str, template: str = "") -> tuple[str, Callable[[], None]]:
+    """Return the URL of a new database (empty: SQLite) and a function that drops it.
 
-    ``CORRAL_TEST_DATABASE_URL`` names a PostgreSQL database whose user may make others.
+    ``CORRAL_TEST_DATABASE_URL`` names a PostgreSQL database whose user may make others. ``template`` names a database
+    to copy; nobody may be connected to it.
     """
     base = os.environ.get("CORRAL_TEST_DATABASE_URL", "")
     if not base:
         return "", lambda: None
-    run_statement(base, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    source = sql.SQL(" TEMPLATE {}").format(sql.Identifier(template)) if template else sql.SQL("")
+    run_statement(base, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)) + source)
 
     def drop() -> None:
         run_statement(base, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

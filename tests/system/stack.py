@@ -82,6 +82,14 @@ class Stack:
 
     # The installation
 
+    def prepare(self) -> None:
+        """Make the database and the static files, but no people."""
+        personal = ("CORRAL_ADMIN_USER", "CORRAL_ADMIN_PASSWORD", "CORRAL_MANAGEMENT_KEY")
+        environment = {name: value for name, value in self.environment.items() if name not in personal}
+        subprocess.run(
+            [sys.executable, "-m", "portal.cli", "prepare"], cwd=ROOT, env=environment, check=True, timeout=120
+        )
+
     def up(self) -> None:
         """Run ``corral up`` and wait until it answers and its node is alive."""
         with self.output.open("ab") as output:
@@ -137,7 +145,13 @@ class Stack:
         backend = {"model": "fake.gguf", **options.pop("backend_options", {})}
         if flags:
             backend["extra_args"] = {key: "" if value is True else str(value) for key, value in flags.items()}
-        body = {"backend_type": "llama_cpp", "backend_options": backend, "idle_timeout": 0, "restart_delay": 1, **options}
+        body = {
+            "backend_type": "llama_cpp",
+            "backend_options": backend,
+            "idle_timeout": 0,
+            "restart_delay": 1,
+            **options,
+        }
         answer = self.api.post(f"/api/v1/instances/{name}", params={"start": str(start).lower()}, json=body)
         assert answer.status_code == 201, answer.text
         return dict(answer.json())
@@ -160,7 +174,9 @@ class Stack:
             seen.update(self.get(name))
             return seen["state"] in states
 
-        poll(look, seconds=seconds, what=f"{name} is {' or '.join(states)}; it is {seen}; output:\n{self.said()[-3000:]}")
+        poll(
+            look, seconds=seconds, what=f"{name} is {' or '.join(states)}; it is {seen}; output:\n{self.said()[-3000:]}"
+        )
         return seen
 
     def run_now(self, name: str, **options: Any) -> dict[str, Any]:

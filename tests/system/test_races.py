@@ -119,7 +119,9 @@ def test_children_forked_by_the_engine_die_with_it(corral: Stack) -> None:
     """llamactl 11.2-11: only the direct child was signalled."""
     ready = corral.run_now("parent", flags={"fork_children": True, "ignore_term": True})
     logs = corral.api.get("/api/v1/instances/parent/logs").text
-    children = [int(line.split()[1]) for line in logs.splitlines() if line.split()[:1] in (["child"], ["session"], ["orphan"])]
+    children = [
+        int(line.split()[1]) for line in logs.splitlines() if line.split()[:1] in (["child"], ["session"], ["orphan"])
+    ]
     assert len(children) == 3
     corral.act("parent", "stop")
     assert [pid for pid in (ready["pid"], *children) if psutil.pid_exists(pid)] == []

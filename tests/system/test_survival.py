@@ -18,7 +18,9 @@ def own(make_corral: StackFactory) -> Stack:
     return make_corral()
 
 
-def test_a_worker_killed_with_9_while_a_stream_runs_breaks_nothing_and_is_replaced_by_one_that_adopts(own: Stack) -> None:
+def test_a_worker_killed_with_9_while_a_stream_runs_breaks_nothing_and_is_replaced_by_one_that_adopts(
+    own: Stack,
+) -> None:
     before = own.run_now("survivor", flags={"stream_tokens": 40, "every": 0.1})
     with own.stream("survivor", max_tokens=40) as lines:
         next(lines)
@@ -65,7 +67,9 @@ def test_a_model_that_died_while_corral_was_away_is_started_again(own: Stack) ->
 def test_a_model_killed_with_its_shim_leaves_no_children(own: Stack) -> None:
     ready = own.run_now("orphans", auto_restart=False, flags={"fork_children": True, "ignore_term": True})
     logs = own.api.get("/api/v1/instances/orphans/logs").text
-    children = [int(line.split()[1]) for line in logs.splitlines() if line.split()[:1] in (["child"], ["session"], ["orphan"])]
+    children = [
+        int(line.split()[1]) for line in logs.splitlines() if line.split()[:1] in (["child"], ["session"], ["orphan"])
+    ]
     psutil.Process(ready["pid"]).parent().kill()
     own.wait_for("orphans", "failed", "stopped")
     poll(lambda: not any(psutil.pid_exists(pid) for pid in (ready["pid"], *children)), seconds=10, what="all are gone")
@@ -111,12 +115,12 @@ def test_an_instance_deleted_from_the_database_loses_its_process(own: Stack) -> 
         pid = own.run_now("erased")["pid"]
         with psycopg.connect(own.environment["CORRAL_DATABASE_URL"]) as connection:
             for table in ("instances_run", "instances_instanceevent"):
-                connection.execute(f"DELETE FROM {table}")  # noqa: S608
+                connection.execute(f"DELETE FROM {table}")
             connection.execute("DELETE FROM instances_instance")
     else:
         pid = own.run_now("erased")["pid"]
         with sqlite3.connect(own.data_dir / "corral.sqlite3", timeout=20) as connection:
             for table in ("instances_instanceevent", "instances_run", "instances_instance"):
-                connection.execute(f"DELETE FROM {table}")  # noqa: S608
+                connection.execute(f"DELETE FROM {table}")
         connection.close()
     poll(lambda: not psutil.pid_exists(pid), seconds=15, what="the process is ended")

@@ -15,9 +15,9 @@ from websockets.exceptions import ConnectionClosed
 
 from accounts.domain.keys import create_key, revoke_key
 from accounts.enums import KeyKind
+from accounts.events import publish
 from accounts.models import ApiKey, User
 from instances import consumers
-from instances.events import publish
 from instances.logs import session
 from instances.logs.database import run_query
 from instances.models import Instance

@@ -15,9 +15,9 @@ from django.contrib.sessions.backends.db import SessionStore
 
 from accounts.domain.keys import create_key, revoke_key
 from accounts.enums import KeyKind, PermissionMode
+from accounts.events import publish
 from accounts.models import ApiKey, User
 from instances.enums import ShareLevel
-from instances.events import publish
 from instances.logs import http, session
 from instances.logs.database import run_query
 from instances.models import Instance, InstanceShare, KeyPermission, Run

@@ -262,7 +262,7 @@ async def test_a_follower_waits_for_the_first_run_of_an_instance(
 async def test_an_event_moves_a_follower_on_at_once(
     start_run: StartRun, pump: StartPump, follow: Follow, instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from instances.events import publish
+    from accounts.events import publish
     from instances.logs import watch
 
     monkeypatch.setattr(watch, "LOOK_S", 60)

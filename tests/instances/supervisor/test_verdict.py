@@ -23,6 +23,7 @@ def judge(**changes: object) -> Ending:
         "is_wanted": True,
         "exit_code": 1,
         "error": "",
+        "could_run": True,
         "tail": [],
     }
     return judge_exit(**{**facts, **changes})  # type: ignore[arg-type]
@@ -50,6 +51,11 @@ def test_exit_code_zero_after_ready_stops_for_good() -> None:
     assert (ending.state, ending.desired_state) == (State.STOPPED, DesiredState.STOPPED)
 
 
+def test_a_program_that_does_not_exist_is_not_tried_again() -> None:
+    ending = judge(was_ready=False, exit_code=None, error="No such file or directory: /no/such", could_run=False)
+    assert (ending.state, ending.reason) == (State.FAILED, "No such file or directory: /no/such")
+
+
 def test_exit_code_zero_before_ready_is_a_failure() -> None:
     assert judge(exit_code=0, was_ready=False).state is State.BACKOFF
 
@@ -60,7 +66,12 @@ def test_an_exit_nobody_minds_just_stops() -> None:
 
 def test_the_reason_names_the_signal_and_quotes_the_log() -> None:
     reason = judge(exit_code=-11, tail=["loading", "out of memory"]).reason
-    assert reason.splitlines() == ["The engine was ended by SIGSEGV.", "Its last log lines:", "loading", "out of memory"]
+    assert reason.splitlines() == [
+        "The engine was ended by SIGSEGV.",
+        "Its last log lines:",
+        "loading",
+        "out of memory",
+    ]
 
 
 def test_a_long_log_keeps_its_newest_end() -> None:
@@ -148,7 +159,9 @@ def test_while_redis_is_away_nothing_counts_as_drained() -> None:
     assert not reports.is_drained(7, since=clock.now - 1)
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"process": "a", "waiting": {"7": 1}}', b'{"process":"a","in_flight":{"x":1}}'])
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"{}", b'{"process": "a", "waiting": {"7": 1}}', b'{"process":"a","in_flight":{"x":1}}']
+)
 def test_a_malformed_report_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError):
         parse_report(data, 0.0)
