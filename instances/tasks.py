@@ -20,6 +20,18 @@ def remove_files(*, name: str, run_ids: list[int], tokens: list[str]) -> None:
     clean_up.remove_files(name=name, run_ids=run_ids, tokens=tokens)
 
 
+@shared_task(name="instances.sweep")
+def sweep() -> None:
+    """Have every node sweep its files; sent by beat every hour."""
+    node_tasks.sweep_nodes()
+
+
+@shared_task(name=node_tasks.SWEEP_FILES)
+def sweep_files(*, node: str) -> None:
+    """Delete logs and run folders on this host that no longer belong to anything."""
+    clean_up.sweep_files(node)
+
+
 @shared_task(name=reader.READ_LOG_TASK, ignore_result=False)
 def read_log(*, name: str, lines: int | None, stream: str | None, max_bytes: int) -> reader.EncodedTail:
     """Read the end of an instance's log for a web process on another host."""

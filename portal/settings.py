@@ -158,6 +158,18 @@ CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_DEFAULT_QUEUE = f"node.{CORRAL.node}"
 CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE = {  # each entry names its queue: beat itself loads no tasks
+    "sweep files": {
+        "task": "instances.sweep",
+        "schedule": 3600,
+        "options": {"queue": CELERY_TASK_DEFAULT_QUEUE, "expires": 3600},
+    },
+    "clear sessions": {
+        "task": "accounts.clear_sessions",
+        "schedule": 86400,
+        "options": {"queue": CELERY_TASK_DEFAULT_QUEUE, "expires": 86400},
+    },
+}
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",

@@ -51,9 +51,7 @@ def fetch_description(backend_type: str, topic: Topic) -> str:
     Raises CommandFailed with llamactl's sentence, or NodeUnavailable when the worker does not answer.
     """
     node = find_node("")
-    answer: Description = ask_node(
-        node, DESCRIBE_BACKEND, timeout_s=ANSWER_S, backend_type=backend_type, topic=topic
-    )
+    answer: Description = ask_node(node, DESCRIBE_BACKEND, timeout_s=ANSWER_S, backend_type=backend_type, topic=topic)
     if answer["error"]:
         raise CommandFailed(FAILURES[topic] + answer["error"])
     return answer["output"]

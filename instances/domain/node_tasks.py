@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 DESCRIBE_BACKEND = "instances.describe_backend"
 REMOVE_FILES = "instances.remove_files"
+SWEEP_FILES = "instances.sweep_files"
 
 
 def ask_node(node: Node, task: str, *, timeout_s: float, **arguments: object) -> Any:
@@ -37,6 +38,13 @@ def ask_node(node: Node, task: str, *, timeout_s: float, **arguments: object) ->
     except (KombuError, RedisError, OSError, RuntimeError) as error:  # RuntimeError: Celery's result store lost Redis
         logger.warning("node %s can't be asked to run %s: %s", node.name, task, error)
         raise NodeUnavailable(f"The node {node.name} can't be reached: the message broker does not answer.") from None
+
+
+def sweep_nodes() -> None:
+    """Have every node that answers sweep its files; one that is away is not sent messages that would pile up."""
+    for node in Node.objects.all():
+        if node.is_alive:
+            current_app.send_task(SWEEP_FILES, kwargs={"node": node.name}, queue=f"node.{node.name}", expires=3600)
 
 
 def remove_files_on_commit(*, node: Node, name: str, run_ids: list[int], tokens: list[str]) -> None:
