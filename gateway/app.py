@@ -17,14 +17,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-
-from redis.asyncio import Redis
 
 from gateway.activity import Activity
 from gateway.asgi import ASGIApp, Receive, Scope, Send
 from gateway.authenticate import Authenticator, SessionLookUp
+from gateway.broker import make_broker
 from gateway.config import GatewayConfig
 from gateway.cors import CorsPolicy
 from gateway.demand import Demand
@@ -77,11 +76,13 @@ class GatewayApp:
         inference: InferenceRoutes,
         instance_proxy: InstanceProxyRoutes,
         activity: Activity,
+        demand: Demand,
         pool: ConnectionPool,
-        close: Callable[[], None],
+        close: Callable[[], Awaitable[None]],
         finish: Callable[[Exchange], None] = discard,
     ) -> None:
         self.activity = activity
+        self.demand = demand
         self.pool = pool
         self._next_app = next_app
         self.runtime = runtime
@@ -113,9 +114,9 @@ class GatewayApp:
                 self._is_started = True
 
     async def stop(self) -> None:
-        """End the background work and close idle connections."""
+        """End the background work and close what is open; the event loop can be closed afterwards."""
         await self.runtime.stop()
-        self._close()
+        await self._close()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
@@ -186,7 +187,12 @@ def build_gateway(
         idle_timeout_s=config.upstream_idle_timeout_s,
         max_idle=config.max_idle_connections,
     )
-    reporter = Reporter(Redis.from_url(redis_url), name_process(), routes)
+
+    def read_again() -> None:
+        runtime.catch_up()
+
+    redis = make_broker(redis_url, on_connection=read_again)
+    reporter = Reporter(redis, name_process(), routes)
     activity = Activity(routes, on_drain=reporter.publish_now)
     demand = Demand(
         routes,
@@ -205,13 +211,13 @@ def build_gateway(
         is_broker_up=reporter.ping,
         refresh_interval_s=config.refresh_interval_s,
     )
-    reporter.on_recovery = runtime.catch_up
     authenticator = Authenticator(config, keys, session_principal)
     forwarder = Forwarder(pool, activity)
 
-    def close() -> None:
+    async def close() -> None:
         pool.close()
         threads.shutdown(wait=False)
+        await redis.aclose()
 
     return GatewayApp(
         next_app=next_app,
@@ -220,6 +226,7 @@ def build_gateway(
         inference=InferenceRoutes(authenticator, routes, demand, forwarder, max_body_bytes=config.max_body_bytes),
         instance_proxy=InstanceProxyRoutes(authenticator, routes, forwarder),
         activity=activity,
+        demand=demand,
         pool=pool,
         close=close,
         finish=finish,

@@ -102,6 +102,9 @@ async def send_error(send: Send, error: GatewayError, form: ErrorForm, headers: 
     extra: Headers = []
     if error.retry_after_s is not None:
         extra.append((b"retry-after", b"%d" % error.retry_after_s))
+    if error.status == 413:
+        # Nobody wants to read the rest of the body.
+        extra.append((b"connection", b"close"))
     if error.allow:
         extra.append((b"allow", error.allow.encode()))
     await send_json(send, error.status, render_error(error, form), extra + headers)

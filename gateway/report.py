@@ -26,10 +26,6 @@ HEARTBEAT_S = 1.0
 COUNT_INTERVAL_S = 0.2
 
 
-def _ignore() -> None:
-    """Nobody wants to know."""
-
-
 class GatewayReport(msgspec.Struct, frozen=True):
     """One process's report, keyed by instance id.
 
@@ -58,8 +54,6 @@ class Reporter:
         self._routes = routes
         self._wanted = asyncio.Event()
         self._is_failing = False
-        self.on_recovery: Callable[[], None] = _ignore
-        """Called when Redis answers again after it didn't."""
 
     async def ping(self) -> bool:
         """Whether Redis answers."""
@@ -125,8 +119,7 @@ class Reporter:
         else:
             if self._is_failing:
                 logger.info("The gateway reports to Redis again")
-                self._is_failing = False
-                self.on_recovery()
+            self._is_failing = False
 
 
 async def wait_for_event(event: asyncio.Event, timeout_s: float) -> None:

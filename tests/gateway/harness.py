@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import msgspec
@@ -107,7 +107,7 @@ class Upstream:
         self.port = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> Upstream:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=1 << 20)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -187,14 +187,13 @@ class Gateway:
             raise self.database_error
         return {hashlib.sha256(key.encode()).hexdigest(): principal for key, principal in self.keys.items()}.get(digest)
 
-    async def __aenter__(self) -> Gateway:
+    async def __aenter__(self) -> Self:
         config = uvicorn.Config(self.app, port=0, log_level="critical", http="httptools", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         # Its own handling of signals would end the tests.
         self._server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
         self._task = asyncio.create_task(self._server.serve())
-        while not self._server.started:
-            await asyncio.sleep(0.005)
+        await wait_until(lambda: self._server.started)
         self.port = self._server.servers[0].sockets[0].getsockname()[1]
         base_url = f"http://127.0.0.1:{self.port}"
         self.client = httpx.AsyncClient(base_url=base_url, headers={"authorization": f"Bearer {KEY}"}, timeout=10)
@@ -212,8 +211,7 @@ class Gateway:
         """Make these the instances and wait until the gateway has seen them."""
         self.routes = routes
         table = self.app.runtime.routes
-        while tuple(table.by_id.values()) != routes:
-            await asyncio.sleep(0.005)
+        await wait_until(lambda: tuple(table.by_id.values()) == routes)
 
     async def ask(self, body: Any = None, **options: Any) -> httpx.Response:
         """A chat request for `m`, or with this body."""
@@ -229,7 +227,7 @@ class RawClient:
         self._port = port
         self._receive_buffer = receive_buffer
 
-    async def __aenter__(self) -> RawClient:
+    async def __aenter__(self) -> Self:
         plain = socket.socket()
         if self._receive_buffer:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
@@ -241,7 +239,7 @@ class RawClient:
 
     async def __aexit__(self, *_: object) -> None:
         self.writer.close()
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             await self.writer.wait_closed()
 
     def send(self, method: str, path: str, *headers: str, body: bytes = b"", key: str = KEY) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 import time
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -20,7 +21,9 @@ MEBIBYTE = 1024 * 1024
 async def test_a_request_arrives_as_it_was_sent_except_for_the_model(gateway: Gateway, upstream: Upstream) -> None:
     await gateway.set_routes(make_route(upstream, served_model="/models/a.gguf"))
     body = b'{"seed":12345678901234567890, "model":"m","temperature":1.0,"b":2,"a":1}'
-    answer = await gateway.ask(content=body, headers={"content-type": "text/plain", "x-extra": "yes"}, params={"q": "a b"})
+    answer = await gateway.ask(
+        content=body, headers={"content-type": "text/plain", "x-extra": "yes"}, params={"q": "a b"}
+    )
     seen = answer.json()
     assert answer.status_code == 200
     assert seen["method"] == "POST"
@@ -33,7 +36,9 @@ async def test_a_request_arrives_as_it_was_sent_except_for_the_model(gateway: Ga
 
 
 @pytest.mark.parametrize("header", ["Authorization", "authorization", "X-Api-Key", "query"])
-async def test_no_credential_of_the_client_reaches_the_engine(gateway: Gateway, upstream: Upstream, header: str) -> None:
+async def test_no_credential_of_the_client_reaches_the_engine(
+    gateway: Gateway, upstream: Upstream, header: str
+) -> None:
     key = next(iter(gateway.keys))
     headers, params = {"Cookie": f"sessionid={key}"}, {"a": "1"}
     if header == "query":
@@ -62,12 +67,10 @@ async def test_chunks_come_as_they_are_made(gateway: Gateway, upstream: Upstream
         await call.write(b"0\r\n\r\n")
 
     upstream.handler = stream
-    lags = []
     async with gateway.client.stream("POST", "/v1/chat/completions", json={"model": "m"}) as answer:
         assert answer.headers["x-accel-buffering"] == "no"
         assert "content-length" not in answer.headers
-        async for chunk in answer.aiter_raw():
-            lags.append(time.monotonic() - float(chunk.split()[1]))
+        lags = [time.monotonic() - float(chunk.split()[1]) async for chunk in answer.aiter_raw()]
     assert len(lags) == 8
     assert sorted(lags)[4] < 0.02
     await wait_until(lambda: gateway.finished)
@@ -81,12 +84,16 @@ async def test_chunks_come_as_they_are_made(gateway: Gateway, upstream: Upstream
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\nX-Trailer: 1\r\n\r\n",
         b"HTTP/1.0 200 OK\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello",
-        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        (
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+        ),
     ],
     ids=["length", "chunked-with-trailer", "http-1.0", "until-close", "interim"],
 )
-async def test_every_way_to_delimit_an_answer_is_understood(gateway: Gateway, upstream: Upstream, answer: bytes) -> None:
+async def test_every_way_to_delimit_an_answer_is_understood(
+    gateway: Gateway, upstream: Upstream, answer: bytes
+) -> None:
     async def reply(call: Call) -> None:
         await call.read_body()
         for byte in answer:  # in the smallest pieces TCP may deliver
@@ -339,7 +346,7 @@ async def test_a_slow_engine_makes_an_upload_wait(gateway: Gateway, upstream: Up
 
 
 async def test_an_upload_without_a_length_arrives_in_chunks(gateway: Gateway, upstream: Upstream) -> None:
-    async def pieces():
+    async def pieces() -> AsyncIterator[bytes]:
         for number in range(20):
             yield b"%d," % number
             await asyncio.sleep(0.002)

@@ -45,27 +45,26 @@ def test_the_model_is_the_one_that_json_finds(body: bytes) -> None:
 @given(bodies(), st.text(min_size=1, max_size=30))
 def test_replacing_changes_every_top_level_model_and_nothing_else(body: bytes, model: str) -> None:
     replaced = json.loads(replace_model(body, model), object_pairs_hook=list)
-    expected = [
-        (name, model if name == "model" else value) for name, value in json.loads(body, object_pairs_hook=list)
-    ]
+    expected = [(name, model if name == "model" else value) for name, value in json.loads(body, object_pairs_hook=list)]
     assert replaced == expected
 
 
 @given(bodies())
 def test_replacing_a_model_and_putting_it_back_gives_the_same_bytes(body: bytes) -> None:
     once = replace_model(body, "a")
-    assert replace_model(replace_model(once, "a rather longer name / with \"quotes\""), "a") == once
+    assert replace_model(replace_model(once, 'a rather longer name / with "quotes"'), "a") == once
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_no_bytes_raise_anything_but_a_refusal(body: bytes) -> None:
     try:
-        model = find_model(body)
+        assert find_model(body)
     except GatewayError as error:
-        assert error.status == 400
+        status = error.status
     else:
+        status = 200
         assert json.loads(replace_model(body, "x").decode(errors="replace"))["model"] == "x"
-        assert model
+    assert status in (200, 400)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +72,10 @@ def test_no_bytes_raise_anything_but_a_refusal(body: bytes) -> None:
     [
         (b'{"model":"m","seed":12345678901234567890}', b'{"model":"NEW","seed":12345678901234567890}'),
         (b'{"z":1.0,"model":"m","a":1e5,"b":-0}', b'{"z":1.0,"model":"NEW","a":1e5,"b":-0}'),
-        (b'{"a":{"model":"x"},"model":"m","b":[{"model":"y"}]}', b'{"a":{"model":"x"},"model":"NEW","b":[{"model":"y"}]}'),
+        (
+            b'{"a":{"model":"x"},"model":"m","b":[{"model":"y"}]}',
+            b'{"a":{"model":"x"},"model":"NEW","b":[{"model":"y"}]}',
+        ),
         (b'{"a":"\\"model\\":\\"x\\"","model":"m"}', b'{"a":"\\"model\\":\\"x\\"","model":"NEW"}'),
         (b'{"a":"back\\\\","model":"m"}', b'{"a":"back\\\\","model":"NEW"}'),
         (b'{"model":"a","x":1,"model":"m"}', b'{"model":"NEW","x":1,"model":"NEW"}'),

@@ -1,0 +1,169 @@
+"""What the supervisor hears, through a real Valkey."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.gateway.harness import Call, Gateway, RawClient, Upstream, Valkey, make_route, wait_until
+
+pytestmark = pytest.mark.no_database
+
+
+class Listener:
+    """Every report that was published, with the moment it came."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
+        self.reports: list[dict[str, Any]] = []
+        self.times: list[float] = []
+
+    async def subscribe(self) -> None:
+        await self._pubsub.subscribe("corral:gateway")
+
+    async def listen(self) -> None:
+        async for message in self._pubsub.listen():
+            self.reports.append(json.loads(message["data"]))
+            self.times.append(time.monotonic())
+
+    async def close(self) -> None:
+        await self._pubsub.aclose()
+
+    @property
+    def last(self) -> dict[str, Any]:
+        return self.reports[-1] if self.reports else {}
+
+
+@pytest.fixture
+async def redis(valkey: Valkey) -> AsyncIterator[Redis]:
+    async with Redis.from_url(valkey.url) as client:
+        yield client
+
+
+@pytest.fixture
+async def listener(redis: Redis) -> AsyncIterator[Listener]:
+    listener = Listener(redis)
+    await listener.subscribe()
+    task = asyncio.create_task(listener.listen())
+    yield listener
+    task.cancel()
+    await asyncio.wait((task,))
+    await listener.close()
+
+
+@pytest.fixture
+async def reporting(valkey: Valkey, listener: Listener) -> AsyncIterator[Gateway]:
+    async with Gateway(redis_url=valkey.url) as gateway:
+        yield gateway
+
+
+async def test_a_report_is_kept_and_published_every_second(
+    reporting: Gateway, listener: Listener, redis: Redis
+) -> None:
+    await wait_until(lambda: len(listener.reports) >= 3)
+    gaps = [after - before for before, after in zip(listener.times[1:], listener.times[2:], strict=False)]
+    assert all(0.7 < gap < 1.6 for gap in gaps)
+    report = listener.last
+    assert set(report) == {"process", "sent", "in_flight", "last_used", "waiting"}
+    assert abs(report["sent"] - time.time()) < 2
+    key = f"corral:gateway:{report['process']}"
+    assert json.loads(await redis.get(key))["process"] == report["process"]
+    assert 0 < await redis.ttl(key) <= 5
+
+
+async def test_routable_instances_are_reported_even_when_idle(
+    reporting: Gateway, listener: Listener, upstream: Upstream
+) -> None:
+    await reporting.set_routes(make_route(upstream), make_route(name="stopped", instance_id=2))
+    await wait_until(lambda: listener.last.get("in_flight") == {"1": 0}, 0.5)
+
+
+async def test_a_drain_is_reported_the_moment_the_last_request_ends(
+    reporting: Gateway, listener: Listener, upstream: Upstream
+) -> None:
+    finish = asyncio.Event()
+
+    async def hold(call: Call) -> None:
+        await call.read_body()
+        await finish.wait()
+        await call.answer(b"done")
+
+    upstream.handler = hold
+    await reporting.set_routes(make_route(upstream))
+    asking = asyncio.create_task(reporting.ask())
+    await wait_until(lambda: listener.last.get("in_flight") == {"1": 1}, 1)
+    await reporting.set_routes(make_route(state="stopping"))
+    await wait_until(lambda: len(listener.reports) > 0)
+    await asyncio.sleep(0.3)
+    assert listener.last["in_flight"] == {"1": 1}
+    start = time.monotonic()
+    finish.set()
+    assert (await asking).text == "done"
+    await wait_until(lambda: listener.last["in_flight"] == {}, 0.5)
+    assert listener.times[-1] - start < 0.15
+    assert abs(listener.last["last_used"]["1"] - time.time()) < 2
+
+
+async def test_someone_waiting_is_reported_at_once_and_so_is_their_leaving(
+    reporting: Gateway, listener: Listener
+) -> None:
+    await reporting.set_routes(make_route())
+    await asyncio.sleep(0.1)
+    start = time.monotonic()
+    async with RawClient(reporting.port) as client:
+        client.ask()
+        await wait_until(lambda: listener.last["waiting"])
+        assert listener.times[-1] - start < 0.15
+        (waiting,) = listener.last["waiting"].items()
+        assert waiting[0] == "1"
+        assert {**waiting[1], "since": 0} == {"count": 1, "since": 0, "can_evict": True, "can_start": True}
+        assert abs(waiting[1]["since"] - time.time()) < 2
+    await wait_until(lambda: not listener.last["waiting"], 0.5)
+
+
+async def test_mere_counts_are_reported_a_few_times_a_second(
+    reporting: Gateway, listener: Listener, upstream: Upstream
+) -> None:
+    await reporting.set_routes(make_route(upstream))
+    await asyncio.sleep(0.3)
+    before = len(listener.reports)
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        await reporting.ask()
+    assert 2 <= len(listener.reports) - before <= 7
+
+
+async def test_a_process_that_ends_says_good_bye(valkey: Valkey, listener: Listener, redis: Redis) -> None:
+    async with Gateway(redis_url=valkey.url) as gateway:
+        await gateway.set_routes(make_route(state="ready", host="127.0.0.1", port=1))
+        await wait_until(lambda: listener.last.get("in_flight"))
+    await wait_until(lambda: listener.last["in_flight"] == {})
+    assert await redis.keys("corral:gateway:*") == []
+
+
+async def test_reports_go_on_after_valkey_was_away(valkey: Valkey, upstream: Upstream) -> None:
+    async with Gateway(redis_url=valkey.url) as gateway:
+        await gateway.set_routes(make_route(upstream))
+        await asyncio.sleep(0.1)
+        valkey.stop()
+        await asyncio.sleep(0.5)
+        assert (await gateway.ask()).status_code == 200
+        assert (await gateway.ask()).status_code == 200
+        lookups = len(gateway.lookups)
+        valkey.start()
+        async with Redis.from_url(valkey.url) as redis:
+            reports = redis.pubsub()
+            await reports.subscribe("corral:gateway")
+            async with asyncio.timeout(5):
+                kinds = [(await anext(reports.listen()))["type"] for _ in range(2)]
+            assert kinds == ["subscribe", "message"]
+            await reports.aclose()
+        # Events may have been lost meanwhile, so nothing remembered is believed.
+        await gateway.ask()
+        assert len(gateway.lookups) == lookups + 1
