@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines.fixtures import llama_server, mlx_server, tiny_gguf, tiny_hf
 from tests.system.databases import make_database
 from tests.system.stack import Stack
+
+__all__ = ["llama_server", "mlx_server", "tiny_gguf", "tiny_hf"]
 
 StackFactory = Callable[..., Stack]
 
