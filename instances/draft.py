@@ -20,6 +20,7 @@ from instances.option_inputs import OptionInput, Row
 ENGINE = "backend_options."
 RENAMED = {"nodes": "node", f"{ENGINE}port": "port"}
 """Names of domain errors whose fields the form names otherwise."""
+PRESET_FILE = "models_preset"
 ADMINISTRATORS = ("environment", "command_override")
 """Options that only administrators see and set; what stands there stays when others save."""
 
@@ -82,27 +83,29 @@ class Draft:
 
     @property
     def basic(self) -> list[OptionInput]:
-        """The few options shown first."""
-        return [entry for entry in self.inputs if entry.field.basic]
+        """The few options shown first, as people think of them."""
+        order = list(option_inputs.HINTS)
+        found = [entry for entry in self.inputs if entry.is_basic and entry.field.name != PRESET_FILE]
+        return sorted(found, key=lambda e: order.index(e.field.name) if e.field.name in order else len(order))
+
+    @property
+    def preset_file(self) -> OptionInput | None:
+        """The option that names a file of model presets, shown beside the presets themselves."""
+        return next((entry for entry in self.inputs if entry.field.name == PRESET_FILE), None)
 
     @property
     def advanced(self) -> list[tuple[str, list[OptionInput]]]:
         """All other options by group, in the catalogue's order."""
         groups: dict[str, list[OptionInput]] = {}
         for entry in self.inputs:
-            if not entry.field.basic:
+            if not entry.is_basic:
                 groups.setdefault(entry.field.group or "other", []).append(entry)
         return list(groups.items())
 
     @property
     def advanced_set(self) -> int:
         """How many of the other options have a value."""
-        return sum(1 for entry in self.inputs if entry.text and not entry.field.basic) + len(self.extra)
-
-    @property
-    def has_presets(self) -> bool:
-        """Whether the engine reads model presets."""
-        return any(option.name == "models_preset" for option in self.backend.fields)
+        return sum(1 for entry in self.inputs if entry.text and not entry.is_basic) + len(self.extra)
 
     @property
     def takes_extra(self) -> bool:
@@ -173,7 +176,7 @@ class Draft:
     @property
     def advanced_has_faults(self) -> bool:
         """Whether something among the other options is wrong."""
-        return "extra" in self.faults or any(entry.fault for entry in self.inputs if not entry.field.basic)
+        return "extra" in self.faults or any(entry.fault for entry in self.inputs if not entry.is_basic)
 
 
 def input_id(key: str) -> str:

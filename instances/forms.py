@@ -57,7 +57,7 @@ class InstanceForm(forms.Form):
     )
     backend_type = choice_field("Engine", ENGINES, required=True)
     node = choice_field("Node", ())
-    port = count_field("Port", "Empty: Corral chooses a free one.")
+    port = count_field("Port", "Empty: Corral chooses a free one, or keeps the one it has.")
     group = text_field("Group", "Instances of a group can share a limit.", list="groups")
     idle_timeout = count_field("Idle timeout, minutes", "Stops after so many minutes without a request; 0: never.")
     on_demand_start = switch_field("Start on demand", "A request for the stopped instance starts it.")
@@ -70,7 +70,7 @@ class InstanceForm(forms.Form):
         label="Model presets",
         required=False,
         strip=False,
-        help_text="Several models in one server: [name] and option = value lines. Leave the model empty then.",
+        help_text="[name] and option = value lines for each model; leave the model above empty.",
         widget=forms.Textarea(attrs={**CONTROL, "class": "form-control font-monospace", "rows": 5}),
     )
     pinned = switch_field("Pinned", "Never stopped to make room for another.")

@@ -17,9 +17,14 @@ from instances.backends.values import decode, number_text
 PREFIX = "option."
 NAMED_ELSEWHERE = frozenset({"port"})
 """Options that have a field of their own in the form."""
+FIRST = frozenset({"ctx_size", "max_model_len", "parallel"})
+"""Options that are shown first beside those that the catalogue marks."""
 HINTS: Mapping[str, tuple[str, str]] = {
     "model": ("Model", "A file or folder on the node, or a repository where the engine takes one."),
     "hf_repo": ("Hugging Face repository", "organisation/model:quantisation, which the engine downloads itself."),
+    "ctx_size": ("Context size", "Tokens, shared by all parallel requests; empty: the model's own."),
+    "max_model_len": ("Context size", "Tokens; empty: the model's own."),
+    "parallel": ("Parallel requests", "How many are served at once."),
     "gpu_layers": ("GPU layers", "How many layers go to the GPU; 0: none, all: every one."),
     "models_preset": ("Preset file", "A file of model presets on the node, for several models in one server."),
     "tensor_parallel_size": ("Tensor parallel size", "How many GPUs share the model."),
@@ -29,7 +34,7 @@ HINTS: Mapping[str, tuple[str, str]] = {
     "command": ("Command", "The program and its arguments. ${PORT} is where it must listen, ${MODEL_ID} the name."),
     "health_path": ("Health path", "Answers 200 once the server is ready; none: an open port is enough."),
 }
-"""What people read beside the options that are shown first: a label and a sentence."""
+"""A label and a sentence for options that are shown first, in their order."""
 
 
 @dataclass
@@ -54,6 +59,16 @@ class OptionInput:
     def hint(self) -> str:
         """A sentence that helps, or nothing."""
         return HINTS[self.field.name][1] if self.field.name in HINTS else ""
+
+    @property
+    def is_basic(self) -> bool:
+        """Whether the option is among those shown first."""
+        return self.field.basic or self.field.name in FIRST
+
+    @property
+    def is_short(self) -> bool:
+        """Whether a narrow input is enough."""
+        return self.field.kind in (OptionKind.INT, OptionKind.FLOAT, OptionKind.BOOL)
 
     @property
     def search_text(self) -> str:

@@ -35,25 +35,20 @@ def ago(moment: datetime | None) -> str | SafeString:
         return "never"
     passed = (timezone.now() - moment).total_seconds()
     words = "just now" if passed < 5 else f"{span(passed)} ago"
-    return stamp(moment, words)
+    return stamp(moment, words, "ago")
 
 
 @register.filter
 def since(moment: datetime | None) -> str | SafeString:
-    """Return for how long something has lasted, the beginning as a title; a dash for nothing."""
-    return "–" if moment is None else stamp(moment, span((timezone.now() - moment).total_seconds()))
+    """Return for how long something has lasted, the beginning as a title; nothing for nothing."""
+    return "" if moment is None else stamp(moment, span((timezone.now() - moment).total_seconds()), "since")
 
 
-@register.filter
-def clock(moment: datetime | None) -> str | SafeString:
-    """Return a point in time; a dash for nothing."""
-    return "–" if moment is None else stamp(moment, timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S"))
-
-
-def stamp(moment: datetime, words: str) -> SafeString:
-    """Return a ``time`` element."""
+def stamp(moment: datetime, words: str, runs: str = "") -> SafeString:
+    """Return a ``time`` element; with ``runs`` a script keeps its words up to date."""
     exact = timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S %Z")
-    return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact, words)
+    mark = format_html(' data-runs="{}"', runs) if runs else ""
+    return format_html('<time datetime="{}" title="{}"{}>{}</time>', moment.isoformat(), exact, mark, words)
 
 
 @register.simple_tag

@@ -45,11 +45,17 @@ def answer_error(request: PageRequest, error: InstanceError, name: str) -> HttpR
             return go_to(request, reverse("instance-list"))
         if error.status == 403 and not request.htmx:
             raise DjangoPermissionDenied(str(error))
-    messages.error(request, str(error))
+    messages.error(request, tell(error, name))
     if request.htmx:
         return render_part(request, "_nothing.html", {}, status=status_of(error))
     is_gone = error.status in (400, 404) or not name
     return redirect("instance-list") if is_gone else redirect("instance-detail", name=name)
+
+
+def tell(error: InstanceError, name: str) -> str:
+    """Return the error as a short message. The log lines behind its first line stand on the instance's page."""
+    first = str(error).strip().partition("\n")[0]
+    return first if not name or name in first else f"{name}: {first}"
 
 
 def status_of(error: InstanceError) -> int:

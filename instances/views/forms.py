@@ -25,7 +25,7 @@ from instances.enums import ShareLevel
 from instances.errors import InstanceError
 from instances.imports import InvalidImport, read_definition
 from instances.models import Instance
-from instances.views.answers import UNUSABLE, go_to, instance_page, render_part, status_of
+from instances.views.answers import UNUSABLE, go_to, instance_page, render_part, status_of, tell
 
 
 @instance_page
@@ -111,6 +111,7 @@ def preview(request: PageRequest, actor: Actor, instance: Instance | None) -> Ht
     """Show the command line the form leads to, or why there is none yet."""
     draft = Draft.from_post(request.POST, check=True)
     command = fault = ""
+    port_is_open = False
     try:
         options = draft.to_options(actor=actor, instance=instance)
         if options is None:
@@ -120,11 +121,13 @@ def preview(request: PageRequest, actor: Actor, instance: Instance | None) -> Ht
             if instance is not None and not wanted.port:
                 options["backend_options"]["port"] = instance.port
                 wanted = read_options(options)
+            port_is_open = not wanted.port
             command = preview_command(name=instance.name if instance else draft.name, wanted=wanted)
     except InstanceError as error:
         fault = str(error)
+    context = {"command": command, "fault": fault, "port_is_open": port_is_open}
     if request.htmx and request.htmx.target == "command-preview":
-        return render_part(request, "instances/_preview.html", {"command": command, "fault": fault})
+        return render_part(request, "instances/_preview.html", context)
     return show(request, actor, instance, draft, command=command, preview_fault=fault)
 
 
@@ -152,7 +155,7 @@ def save(request: PageRequest, actor: Actor, instance: Instance | None) -> HttpR
         return show(request, actor, instance, draft, status=status_of(error))
     messages.success(request, f"{instance.name} was saved.")
     for warning in warnings:
-        messages.warning(request, warning)
+        messages.warning(request, warning.strip().partition("\n")[0])
     return go_to(request, reverse("instance-detail", kwargs={"name": instance.name}))
 
 
@@ -161,7 +164,7 @@ def start_or_explain(actor: Actor, instance: Instance) -> list[str]:
     try:
         start_instance(actor=actor, instance=instance)
     except InstanceError as error:
-        return [f"{instance.name} could not be started: {error}"]
+        return [f"It was saved but not started. {tell(error, instance.name)}"]
     return []
 
 
@@ -182,6 +185,8 @@ def show(
     preview_fault: str = "",
 ) -> HttpResponseBase:
     """Return the page, or the form alone where a script asks for it."""
+    if instance is not None:
+        draft.form.fields["port"].widget.attrs["placeholder"] = str(instance.port)
     groups = visible_instances(actor).exclude(group="").order_by("group").values_list("group", flat=True).distinct()
     context = {
         "draft": draft,

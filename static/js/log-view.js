@@ -121,12 +121,14 @@ function follow(on) {
   sayState();
 }
 
-let lastTop = 0;
+let last = { top: 0, height: 0, width: 0 };
 view.addEventListener("scroll", () => {
-  const atEnd = view.scrollTop + view.clientHeight >= view.scrollHeight - NEAR_END;
-  if (view.scrollTop < lastTop && !atEnd) follow(false);
+  const now = { top: view.scrollTop, height: view.clientHeight, width: view.clientWidth };
+  const atEnd = now.top + now.height >= view.scrollHeight - NEAR_END;
+  const isResized = now.height !== last.height || now.width !== last.width; // then nobody scrolled
+  if (now.top < last.top && !atEnd && !isResized) follow(false);
   else if (atEnd && !isSelecting()) follow(true);
-  lastTop = view.scrollTop;
+  last = now;
   list.draw();
 });
 document.addEventListener("selectionchange", () => {
@@ -144,13 +146,17 @@ let matches = [];
 let position = -1;
 let countTimer = 0;
 
+function findMatches() {
+  matches = list.find ? buffer.shown.filter((line) => line.text.toLowerCase().includes(list.find)) : [];
+  position = matches.indexOf(list.current);
+  showCount();
+}
+
 function countMatches() {
   if (!list.find || countTimer) return;
   countTimer = setTimeout(() => {
     countTimer = 0;
-    matches = buffer.shown.filter((line) => line.text.toLowerCase().includes(list.find));
-    position = matches.indexOf(list.current);
-    showCount();
+    findMatches();
   }, 150);
 }
 
@@ -159,6 +165,7 @@ function showCount() {
 }
 
 function step(by) {
+  findMatches();
   if (!matches.length) return;
   position = position < 0 ? (by > 0 ? 0 : matches.length - 1) : (position + by + matches.length) % matches.length;
   list.current = matches[position];

@@ -47,6 +47,7 @@ document.addEventListener("click", (event) => {
   const opener = target.closest("[data-opens]");
   if (opener) {
     event.preventDefault(); // without scripts it is a link to a page that asks the same
+    for (const menu of document.querySelectorAll("details.menu[open]")) menu.open = false;
     document.getElementById(opener.dataset.opens).showModal();
   }
   if (target.closest("[data-closes]") || target.matches("dialog")) {
@@ -83,3 +84,21 @@ for (const name of ["htmx:sendError", "htmx:timeout"]) {
 document.addEventListener("htmx:afterSettle", tidyToasts);
 document.addEventListener("htmx:oobAfterSwap", tidyToasts);
 tidyToasts();
+
+// Lengths of time go on while nothing is fetched.
+const STEPS = [[86400, "day"], [3600, "hour"], [60, "minute"], [1, "second"]];
+
+function spanOf(seconds) {
+  const [size, unit] = STEPS.find(([size]) => seconds >= size) ?? [1, "second"];
+  const count = Math.floor(Math.max(0, seconds) / size);
+  return `${count} ${unit}${count === 1 ? "" : "s"}`;
+}
+
+setInterval(() => {
+  for (const element of document.querySelectorAll("time[data-runs]")) {
+    const seconds = (Date.now() - Date.parse(element.dateTime)) / 1000;
+    const isPast = element.dataset.runs === "ago";
+    const words = isPast && seconds < 5 ? "just now" : spanOf(seconds) + (isPast ? " ago" : "");
+    if (element.textContent !== words) element.textContent = words;
+  }
+}, 1000);

@@ -1,0 +1,107 @@
+"""What every page has: signing in, colours, phone width, the keyboard, nothing from elsewhere."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import OpenPage
+from tests.system.stack import ADMIN, PASSWORD, Stack
+
+pytestmark = pytest.mark.browser
+
+PAGES = ("/", "/instances/new/", "/instances/wide/", "/instances/wide/edit/", "/instances/wide/delete/", "/nowhere/")
+
+
+def test_signing_in_leads_to_the_wanted_page_and_out_again(open_page: OpenPage, corral: Stack) -> None:
+    corral.create("wanted")
+    page = open_page(signed_in=False)
+    page.goto("/instances/wanted/")
+    expect(page).to_have_url(re.compile(r"/login/\?next=/instances/wanted/$"))
+    page.get_by_label("User name").fill(ADMIN)
+    page.get_by_label("Password").fill("wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_be_visible()
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(r"/instances/wanted/$"))
+    page.locator("summary", has_text=ADMIN).click()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page).to_have_url(re.compile(r"/login/$"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_follow_the_system_and_the_choice_is_kept(open_page: OpenPage, scheme: str) -> None:
+    page = open_page(color_scheme=scheme)
+    other = {"light": "dark", "dark": "light"}[scheme]
+    html = page.locator("html")
+    expect(html).to_have_attribute("data-bs-theme", scheme)
+    page.get_by_role("button", name="Switch between dark and light").click()
+    expect(html).to_have_attribute("data-bs-theme", other)
+    page.reload()
+    expect(html).to_have_attribute("data-bs-theme", other)
+
+
+def test_no_page_is_wider_than_a_phone(open_page: OpenPage, corral: Stack) -> None:
+    corral.create("wide", flags={"say": "x" * 200}, group="g" * 50)
+    corral.create("w" * 50)
+    page = open_page(viewport={"width": 390, "height": 844})
+    for path in (*PAGES, f"/instances/{'w' * 50}/"):
+        page.goto(path)
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
+
+
+def test_every_control_has_a_name_and_pages_load_nothing_from_elsewhere(open_page: OpenPage, corral: Stack) -> None:
+    corral.run_now("wide")
+    page = open_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for path in PAGES:
+        page.goto(path)
+        page.wait_for_timeout(300)
+        nameless = page.evaluate(
+            """() => [...document.querySelectorAll('button, a[href], input, select, textarea, summary')]
+                .filter((e) => e.type !== "hidden" && !(e.ariaLabel || e.textContent.trim() || e.labels?.length))
+                .map((e) => e.outerHTML.slice(0, 200))"""
+        )
+        assert nameless == [], path
+        ids = page.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id)")
+        assert len(ids) == len(set(ids)), path
+    assert {url for url in asked if not url.startswith(f"http://127.0.0.1:{corral.port}/")} == set()
+
+
+def test_the_list_can_be_worked_by_keyboard(page: Page, corral: Stack) -> None:
+    corral.create("keys")
+    page.reload()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    button = page.get_by_role("button", name="Start keys")
+    for _ in range(20):
+        if button.evaluate("(e) => e === document.activeElement"):
+            break
+        page.keyboard.press("Tab")
+    expect(button).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-state]")).to_have_text("Ready")
+
+
+def test_a_page_says_when_corral_is_gone_and_when_it_is_back(open_page: OpenPage, corral: Stack) -> None:
+    page = open_page()
+    corral.down(signal.SIGTERM)
+    note = page.get_by_text("Corral can't be reached at the moment")
+    expect(note).to_be_visible(timeout=20000)
+    corral.up()
+    expect(note).to_be_hidden(timeout=30000)
+
+
+def test_who_was_signed_out_elsewhere_is_sent_to_sign_in(open_page: OpenPage, corral: Stack) -> None:
+    corral.create("late")
+    page = open_page()
+    page.goto("/")
+    page.context.clear_cookies()
+    page.get_by_label("Search instances").fill("x")
+    expect(page).to_have_url(re.compile(r"/login/\?next=/"))
