@@ -157,9 +157,10 @@ class Supervisor:
         found = await self.database.run(work.load_work, self.node_id)
         self._meet(found, began)
         rows = [row for row in found.instances if self._is_current(row, began)]
+        for row in found.instances:
+            await self._stop_when_idle(row)
         for row in rows:
             await self._want_by_demand(row)
-            await self._stop_when_idle(row)
         await self._admit(rows, found.instances)
         for row in rows:
             await self._steer(self.actors[row.pk])
@@ -253,7 +254,9 @@ class Supervisor:
         if is_idle(idle_timeout_min=minutes, quiet_s=quiet_s, in_flight=in_flight, waiting=len(waiting)):
             reason = f"No request for {minutes} min."
             if await self.database.run(wishes.want_stopped, row.pk, actor=ACTOR, reason=reason, kind="idle"):
-                row.desired_state, actor.stop_reason = DesiredState.STOPPED, reason
+                row.desired_state = actor.row.desired_state = DesiredState.STOPPED
+                actor.stop_reason = reason
+                actor.interrupt()
 
     # Admission
 
