@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 
 import msgspec
 from channels.generic.websocket import AsyncWebsocketConsumer
-from django.db import DatabaseError
+from django import db
 from django.urls import path
 
 from instances.errors import InstanceError
 from instances.events import GROUP
 from instances.logs.access import Credentials, LogQuery, list_visible_ids, open_log, read_query
+from instances.logs.cancellation import keep_cancellation
 from instances.logs.database import run_query
 from instances.logs.follower import Follower
 from instances.logs.frames import JsonWriter
@@ -112,7 +113,7 @@ class EventsConsumer(PushConsumer):
     async def push(self, credentials: Credentials) -> None:
         """Send events until the permission ends."""
         visible = await run_query(list_visible_ids, credentials)
-        await self.channel_layer.group_add(GROUP, self.channel_name)
+        await keep_cancellation(self.channel_layer.group_add(GROUP, self.channel_name))
         try:
             while True:
                 try:
@@ -136,7 +137,7 @@ class EventsConsumer(PushConsumer):
         """Return what may be seen now, and what was deleted just now and could be seen before."""
         try:
             found = await run_query(list_visible_ids, credentials)
-        except DatabaseError as error:
+        except db.Error as error:
             logger.warning("permissions can't be checked, trying again: %s", error)
             return visible
         deleted = {identity for identity, event in waiting.items() if event["type"] == "instance.deleted"}

@@ -15,7 +15,7 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from django.db import DatabaseError
+from django import db
 
 from instances.errors import InstanceError
 from instances.logs.access import TRUE_WORDS, Credentials, LogQuery, open_log, read_query
@@ -60,7 +60,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     except InstanceError as error:
         await _send_error(send, error)
         return
-    except DatabaseError as error:
+    except db.Error as error:
         unavailable = LogUnavailable(f"Failed to get logs: the database does not answer: {error}")
         await _send_error(send, unavailable, status=503)
         return

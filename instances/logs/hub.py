@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from instances.events import GROUP
 from instances.logs.access import LogAccess
+from instances.logs.cancellation import keep_cancellation
 from instances.logs.feed import RunFeed
 from instances.logs.follower import Follower, LocalLogs
 from instances.logs.watch import InstanceWatch
@@ -67,7 +68,7 @@ class LogHub:
     def acquire_watch(self, instance_id: int, listener: Callable[[], None]) -> InstanceWatch:
         """Return the watch of an instance, starting it for the first listener."""
         if self._events is None:
-            self._events = asyncio.create_task(self._listen_to_events())
+            self._events = asyncio.create_task(_guard(self._listen_to_events(), "the receiver of events"))
         return self._acquire(self._watches, instance_id, lambda: InstanceWatch(instance_id), listener)
 
     def release_watch(self, watch: InstanceWatch, listener: Callable[[], None]) -> None:
@@ -119,8 +120,8 @@ class LogHub:
         layer = get_channel_layer()
         while layer is not None:
             try:
-                channel = await layer.new_channel()
-                await layer.group_add(GROUP, channel)
+                channel: str = await keep_cancellation(layer.new_channel())
+                await keep_cancellation(layer.group_add(GROUP, channel))
                 try:
                     while True:
                         self._take_event(await layer.receive(channel))

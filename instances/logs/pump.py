@@ -108,8 +108,14 @@ class LogPump:
         return moved
 
     async def _read(self) -> tuple[int, bytes] | None:
-        # What was written a moment ago is in the page cache; finding and opening a file may wait for the disk.
-        return self._reader.read() if self._reader.is_open else await asyncio.to_thread(self._reader.read)
+        if self._reader.is_open:
+            return self._reader.read()  # what was written a moment ago is in memory still
+        opening = asyncio.ensure_future(asyncio.to_thread(self._reader.read))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await asyncio.wait({opening})  # or the thread would open the file after it was closed
+            raise
 
     async def _append(self, start: int, data: bytes) -> None:
         self._is_placed = False  # until the answer is here, it is not known whether the bytes were added

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
-from django.db import DatabaseError
+from django import db
 
 from instances.errors import InstanceError
 from instances.logs.access import Credentials, LogAccess, check_access
@@ -56,7 +56,7 @@ async def _wait_until_refused(hub: LogHub, check: Callable[[], None]) -> Instanc
                 await run_query(check)
             except InstanceError as error:
                 return error
-            except DatabaseError as error:
+            except db.Error as error:
                 logger.warning("a permission can't be checked, trying again: %s", error)
     finally:
         stop_listening()

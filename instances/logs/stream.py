@@ -12,6 +12,8 @@ from typing import Any
 
 import redis.asyncio
 
+from instances.logs.cancellation import keep_cancellation
+
 MAX_CHUNK = 64 * 1024
 """Most bytes of log in one entry."""
 KEPT_BYTES = 8 * 2**20
@@ -40,7 +42,7 @@ class Entry:
 async def read_new_entries(client: redis.asyncio.Redis, run_id: int, after: int, wait_ms: int) -> list[Entry]:
     """Wait for entries that end behind the offset; an empty list when none came in time. Raises RedisError."""
     # The second part of the id lets the end record through when the log ended exactly at the offset.
-    answer: Any = await client.xread({stream_key(run_id): f"{after}-0"}, count=16, block=wait_ms)
+    answer: Any = await keep_cancellation(client.xread({stream_key(run_id): f"{after}-0"}, count=16, block=wait_ms))
     pairs = list(answer.values() if isinstance(answer, dict) else (pair[1] for pair in answer or ()))
     rows = pairs[0] if pairs else []
     return _to_entries(rows[0] if rows and isinstance(rows[0], list) else rows)
@@ -48,12 +50,12 @@ async def read_new_entries(client: redis.asyncio.Redis, run_id: int, after: int,
 
 async def read_entries(client: redis.asyncio.Redis, run_id: int, after: int, count: int) -> list[Entry]:
     """Return the oldest entries that end behind the offset, without waiting. Raises RedisError."""
-    return _to_entries(await client.xrange(stream_key(run_id), f"({after}-0", "+", count=count))
+    return _to_entries(await keep_cancellation(client.xrange(stream_key(run_id), f"({after}-0", "+", count=count)))
 
 
 async def read_last_entry(client: redis.asyncio.Redis, run_id: int) -> Entry | None:
     """Return the newest entry, None when there is no stream. Raises RedisError."""
-    entries = _to_entries(await client.xrevrange(stream_key(run_id), "+", "-", count=1))
+    entries = _to_entries(await keep_cancellation(client.xrevrange(stream_key(run_id), "+", "-", count=1)))
     return entries[0] if entries else None
 
 
@@ -105,17 +107,17 @@ class StreamWriter:
         end = start + len(data)
         expected = -1 if after is None else after
         arguments: list[int | bytes] = [expected, start, end, max(0, end - KEPT_BYTES), data, SILENT_TTL_S]
-        position = int(await self._append(keys=[self._key], args=arguments))
+        position = int(await keep_cancellation(self._append(keys=[self._key], args=arguments)))
         return None if position < 0 else position
 
     async def find_end(self) -> int | None:
         """Return where the stream ends, None when there is none; prolongs its life. Raises RedisError."""
-        identity = await self._find_end(keys=[self._key], args=[SILENT_TTL_S])
+        identity = await keep_cancellation(self._find_end(keys=[self._key], args=[SILENT_TTL_S]))
         return int(identity.partition(b"-")[0]) if identity else None
 
     async def close(self, end: int) -> None:
         """Add the end record, once, and let the stream expire. Raises RedisError."""
-        identity = await self._find_end(keys=[self._key], args=[SILENT_TTL_S])
+        identity = await keep_cancellation(self._find_end(keys=[self._key], args=[SILENT_TTL_S]))
         if not identity.endswith(b"-1"):
-            await self._client.xadd(self._key, {"end": "1"}, id=f"{end}-1")
-        await self._client.expire(self._key, ENDED_TTL_S)
+            await keep_cancellation(self._client.xadd(self._key, {"end": "1"}, id=f"{end}-1"))
+        await keep_cancellation(self._client.expire(self._key, ENDED_TTL_S))

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from django.db import DatabaseError
+from django import db
 
 from instances.logs.database import run_query
 from instances.logs.text import RunInfo
@@ -63,7 +63,7 @@ class InstanceWatch:
             self._hint.clear()
             try:
                 self.sight = await run_query(look_at, self.instance_id)
-            except DatabaseError as error:
+            except db.Error as error:
                 logger.warning("instance %d: its runs can't be read, trying again: %s", self.instance_id, error)
             for listener in list(self.listeners):
                 listener()

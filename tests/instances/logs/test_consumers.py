@@ -134,6 +134,7 @@ async def test_a_viewer_that_stops_reading_does_not_slow_the_others(
     stalled.sendall("\r\n".join([*lines, f"Authorization: {key['Authorization']}", "", ""]).encode())
     assert (await asyncio.to_thread(stalled.recv, 12)) == b"HTTP/1.1 101"
     async with opened(web, LOGS, key) as viewer:
+        await viewer.recv()
         receiving = asyncio.create_task(receive_until(viewer, "line 199999"))
         for first in range(0, 200_000, 5000):
             log.write_lines(first, 5000)

@@ -60,7 +60,10 @@ async def test_a_chatty_engine_with_a_huge_line_is_followed_to_its_last_word(
     shim = await asyncio.create_subprocess_exec(
         sys.executable, "-I", "-S", "-E", str(SHIM), str(tmp_path / "spec.json")
     )
-    await asyncio.sleep(3.5)
+    size = -1
+    while size < 10_000_000 or size != measure(log.path.parent):
+        size = measure(log.path.parent)
+        await asyncio.sleep(1)
     shim.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(shim.wait(), 20) == 0
     await run_query(Run.objects.filter(pk=run.pk).update, exited_at=timezone.now())
@@ -74,6 +77,11 @@ async def test_a_chatty_engine_with_a_huge_line_is_followed_to_its_last_word(
     numbers = [int(line.split()[1].rstrip(".")) for line in lines if line.startswith("line ")]
     assert len(numbers) > 1000
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def measure(folder: Path) -> int:
+    """Return how many bytes of log there are."""
+    return sum(file.stat().st_size for file in folder.iterdir()) if folder.exists() else 0
 
 
 def database_url() -> str:

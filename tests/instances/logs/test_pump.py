@@ -261,3 +261,16 @@ async def test_finish_gives_up_when_redis_stays_away(
         assert not await LogPump(client, RUN, log.path).finish(timeout_s=0.3)
     finally:
         valkey.start()
+
+
+async def test_a_cancelled_pump_ends_whatever_it_is_doing(valkey: Valkey, log: RunLog) -> None:
+    log.write_lines(0, 1000)
+    for turns in range(150):
+        fresh = redis.asyncio.Redis.from_url(valkey.url, socket_timeout=5)
+        task = asyncio.create_task(LogPump(fresh, RUN + turns, log.path).run())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        finished, _ = await asyncio.wait({task}, timeout=1)
+        await fresh.aclose()
+        assert finished, f"cancelled after {turns} turns of the loop it went on"
