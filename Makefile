@@ -9,7 +9,7 @@ RUN_INPUTS := requirements.lock pyproject.toml
 TEST_INPUTS := requirements-test.lock pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help up down install install-test test test-sqlite test-postgresql lint types fmt lock clean
+.PHONY: help up down install install-test test test-sqlite test-postgresql lint types fmt lock settings-docs clean
 
 help:
 	@echo "make up       install into $(VENV) and run Corral on http://127.0.0.1:8080"
@@ -86,6 +86,9 @@ lock: install-test
 	CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/$(LOCK) -o requirements.lock pyproject.toml
 	CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/$(LOCK) --extra test -c requirements.lock \
 	  -o requirements-test.lock pyproject.toml
+
+settings-docs: install
+	@folder=`mktemp -d` && CORRAL_DATA_DIR=$$folder $(VENV)/bin/corral settings --markdown > docs/settings.md; rm -rf "$$folder"
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
