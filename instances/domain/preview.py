@@ -14,7 +14,7 @@ from instances.backends.base import Launch, OptionError
 from instances.backends.registry import get_backend
 from instances.domain.descriptions import MASK
 from instances.domain.launch import ENGINE_HOST, read_backend_settings
-from instances.domain.options import WantedInstance
+from instances.domain.options import KNOWN, WantedInstance
 from instances.errors import InvalidOptions
 from instances.models import Instance
 
@@ -63,7 +63,8 @@ def preview_command(*, name: str, wanted: WantedInstance) -> str:
     try:
         command = backend.build_command(launch)
     except OptionError as error:
-        raise InvalidOptions(str(error), fields={f"backend_options.{error.field}": error.message}) from None
+        name = error.field if error.field in KNOWN else f"backend_options.{error.field}"
+        raise InvalidOptions(str(error), fields={name: error.message}) from None
     variables = [f"{variable}={MASK}" for variable in command.environment]
     return " \\\n  ".join([*variables, *group_arguments(command.argv)])
 

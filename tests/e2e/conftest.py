@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
+from tests.requirements import CHROMIUM
 from tests.system.stack import ADMIN, PASSWORD, Stack
 
 ARGUMENTS = [
@@ -25,7 +26,7 @@ OpenPage = Callable[..., Page]
 
 def find_chromium() -> str:
     """Return the path of a Chromium; where there is none, skip, but never silently in continuous integration."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
+    for name in CHROMIUM:
         if path := shutil.which(name):
             return path
     if os.environ.get("CI"):
