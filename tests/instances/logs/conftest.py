@@ -34,16 +34,6 @@ StartRun = Callable[..., "tuple[Run, RunLog]"]
 StartPump = Callable[[Run, "RunLog"], LogPump]
 
 
-@pytest.fixture(scope="session")
-def django_db_modify_db_settings(django_db_modify_db_settings: None, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Several threads use the database here, so SQLite must be a file and not shared memory, which knows no waiting."""
-    from django.conf import settings
-
-    database = settings.DATABASES["default"]
-    if database["ENGINE"].endswith("sqlite3"):
-        database.setdefault("TEST", {})["NAME"] = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
-
-
 class Valkey:
     """A Valkey server of the tests' own, without persistence: killed, it forgets."""
 
