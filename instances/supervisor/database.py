@@ -38,5 +38,10 @@ class DatabaseRunner:
 
     async def close(self) -> None:
         """Close the connection and end the thread."""
-        await asyncio.get_running_loop().run_in_executor(self._executor, lambda: connection.close())  # that thread's own
+        await self.run(close_connection)
         self._executor.shutdown()
+
+
+def close_connection() -> None:
+    """Close the calling thread's own connection."""
+    connection.close()

@@ -13,6 +13,8 @@ from typing import Any
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from instances.logs.cancellation import keep_cancellation
+
 logger = logging.getLogger(__name__)
 
 REPORT_CHANNEL = "corral:gateway"
@@ -146,12 +148,12 @@ async def listen(
     while True:
         try:
             async with client.pubsub(ignore_subscribe_messages=True) as pubsub:
-                await pubsub.subscribe(REPORT_CHANNEL, wake_channel)
-                await read_current_reports(client, reports)
+                await keep_cancellation(pubsub.subscribe(REPORT_CHANNEL, wake_channel))
+                await keep_cancellation(read_current_reports(client, reports))
                 reports.connected(True)
                 wake()
                 while True:
-                    message = await pubsub.get_message(timeout=5)
+                    message = await keep_cancellation(pubsub.get_message(timeout=5))
                     if message is None:
                         continue
                     if message["channel"] == REPORT_CHANNEL.encode():

@@ -33,7 +33,7 @@ def free_port() -> int:
 
 def port_block(size: int) -> str:
     """Return a range of ports for engines that no other stack of this machine is likely to use."""
-    first = 20000 + secrets.randbelow(400) * 100
+    first = 10000 + secrets.randbelow(200) * 100  # below the ports that clients are given
     return f"{first}-{first + size - 1}"
 
 
