@@ -192,4 +192,3 @@ def find_backend(name: object) -> Backend:
 def node_names() -> list[str]:
     """Return the nodes to choose from."""
     return list(Node.objects.values_list("name", flat=True))
-

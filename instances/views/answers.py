@@ -41,6 +41,8 @@ def answer_error(request: PageRequest, error: InstanceError, name: str) -> HttpR
         if error.status in (400, 404):
             if not request.htmx:
                 raise Http404(str(error))
+            if request.htmx.target != "status":  # one part of the page speaks for all
+                return HttpResponse(status=204)
             messages.info(request, f"{name} is not there any more.")
             return go_to(request, reverse("instance-list"))
         if error.status == 403 and not request.htmx:

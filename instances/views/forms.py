@@ -18,6 +18,7 @@ from instances.backends.base import ParseError
 from instances.domain.access import find_instance, require_creator, require_level, visible_instances
 from instances.domain.descriptions import describe_options
 from instances.domain.lifecycle import create_instance, start_instance, update_instance
+from instances.domain.names import find_name_fault
 from instances.domain.options import read_options
 from instances.domain.preview import preview_command
 from instances.draft import Draft
@@ -134,6 +135,8 @@ def preview(request: PageRequest, actor: Actor, instance: Instance | None) -> Ht
 def save(request: PageRequest, actor: Actor, instance: Instance | None) -> HttpResponseBase:
     """Save, and start when asked to; show the form again with every fault at its place when that isn't possible."""
     draft = Draft.from_post(request.POST, check=True)
+    if instance is None and (fault := find_name_fault(draft.name)):
+        draft.faults["name"] = fault[0].upper() + fault[1:] + "."
     options = draft.to_options(actor=actor, instance=instance)
     if options is None:
         return show(request, actor, instance, draft, status=UNUSABLE)

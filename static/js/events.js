@@ -12,6 +12,10 @@ function refresh() {
   const wait = Math.max(0, lastRefresh + GAP_MS - performance.now());
   refreshTimer = setTimeout(() => {
     refreshTimer = 0;
+    if (document.querySelector("dialog form.htmx-request")) {
+      refresh(); // what is being deleted here must not be looked up: the deletion's own answer comes first
+      return;
+    }
     lastRefresh = performance.now();
     document.body.dispatchEvent(new CustomEvent("corral:refresh"));
   }, wait);

@@ -18,7 +18,10 @@ ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--no-first-run",
 ]  # fmt: skip
-EXPECTED = re.compile(r"status of 4\d\d|Response Status Error Code 4\d\d|ERR_CONNECTION|ERR_EMPTY|WebSocket connection")
+EXPECTED = re.compile(
+    r"^htmx:(afterRequest|sendError)|status of 4\d\d|Response Status Error Code 4\d\d|ERR_CONNECTION|ERR_EMPTY"
+    r"|WebSocket connection"
+)
 """What the console may say in tests of refusals and of outages; anything else is a defect of the page."""
 
 OpenPage = Callable[..., Page]

@@ -78,7 +78,9 @@ def test_what_will_not_do_is_said_at_its_field(fields: dict[str, str], sentence:
     assert not User.objects.exists()
 
 
-@pytest.mark.parametrize("token", ["nonsense", "a:b:c", make_setup_token()[:-1]])
+@pytest.mark.parametrize(
+    "token", ["nonsense", "a:b:c", make_setup_token()[:-1]], ids=["no token", "no signature", "cut off"]
+)
 def test_a_wrong_link_makes_nobody(token: str) -> None:
     answer = Client().post(f"/setup/{token}/", {"username": "eve", "password": PASSWORD, "password_again": PASSWORD})
     assert answer.status_code == 403

@@ -69,6 +69,7 @@ def test_parts_are_parts_and_pages_are_pages(client: Client) -> None:
 
 
 def test_a_page_of_a_deleted_instance_leads_back_to_the_list(client: Client) -> None:
+    assert client.get("/instances/gone/", headers={**HTMX, "HX-Target": "history"}).status_code == 204
     answer = client.get("/instances/gone/", headers={**HTMX, "HX-Target": "status"})
     assert answer.headers["HX-Redirect"] == "/"
     assert "gone is not there any more." in client.get("/").content.decode()
