@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import wraps
@@ -18,6 +19,8 @@ from instances.backends.registry import get_backend
 from instances.domain.runs import derive_upstream_key
 from instances.enums import DesiredState, State
 from instances.models import Instance, KeyPermission
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,7 +65,7 @@ def load_snapshot() -> Snapshot:
     """
     active_run = FilteredRelation("runs", condition=Q(runs__exited_at__isnull=True))
     rows = Instance.objects.annotate(active_run=active_run).order_by("name").values(*_COLUMNS)
-    return Snapshot(routes=tuple(_build_route(row) for row in rows))
+    return Snapshot(routes=tuple(route for row in rows if (route := _try_route(row)) is not None))
 
 
 @_with_own_connection
@@ -96,6 +99,18 @@ def _find_usable_instances(key: ApiKey) -> frozenset[int] | None:
         listed = frozenset(KeyPermission.objects.filter(api_key=key).values_list("instance_id", flat=True))
         usable = listed if usable is None else usable & listed
     return usable
+
+
+def _try_route(row: Mapping[str, Any]) -> Route | None:
+    """The route of a row; None, with a line in the log, for a row no route can be made of.
+
+    One such row (an engine that this version doesn't know, options edited by hand) must not freeze all the others.
+    """
+    try:
+        return _build_route(row)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        logger.warning("Instance %s has no route: %s: %s", row["name"], type(error).__name__, error)
+        return None
 
 
 def _build_route(row: Mapping[str, Any]) -> Route:

@@ -142,3 +142,9 @@ def test_a_key_that_opens_nothing_is_nobody(operator: User, end: str) -> None:
     else:
         User.objects.update(is_active=False)
     assert find(key) is None
+
+
+def test_an_instance_of_an_unknown_engine_does_not_freeze_the_others() -> None:
+    make_ready("good")
+    make_instance("odd", backend_type="no_such_engine")
+    assert set(load_routes()) == {"good"}
