@@ -65,6 +65,23 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// While this page deletes what it shows, only the deletion's own answer counts: a refresh that was under way would say
+// that the thing is gone.
+let isLeaving = false;
+const isDeletion = (element) => element.closest("dialog") !== null && element.matches("form");
+
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (isDeletion(event.detail.elt)) isLeaving = true;
+});
+document.addEventListener("htmx:beforeOnLoad", (event) => {
+  const { elt, xhr } = event.detail;
+  if (isDeletion(elt)) isLeaving = xhr.status < 400;
+  else if (isLeaving) event.preventDefault();
+});
+document.addEventListener("htmx:sendError", (event) => {
+  if (isDeletion(event.detail.elt)) isLeaving = false;
+});
+
 document.addEventListener("htmx:beforeSwap", (event) => {
   const { xhr } = event.detail;
   if (xhr.status < 400 || xhr.getResponseHeader("Corral-Fragment")) return;

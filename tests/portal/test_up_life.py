@@ -157,7 +157,7 @@ def test_an_orphaned_valkey_on_the_socket_is_replaced(make_corral: CorralFactory
     try:
         poll((run_dir / "valkey.sock").exists, seconds=10, what="the orphan listens")
         corral.up()
-        assert orphan.wait(5) == 0
+        assert orphan.wait(20) == 0
         assert "an earlier `corral up` had left behind" in corral.said()
     finally:
         if orphan.poll() is None:

@@ -80,7 +80,11 @@ def test_no_victim_could_have_been_spared(node: tuple[Candidate, list[Place], Li
     candidate, places, limits = node
     decision = decide_admission(candidate, places, limits)
     for spared in decision.victims:
-        kept = [p for p in places if not p.is_stopping and (p.instance_id not in decision.victims or p.instance_id == spared)]
+        kept = [
+            p
+            for p in places
+            if not p.is_stopping and (p.instance_id not in decision.victims or p.instance_id == spared)
+        ]
         assert any(held >= limit for held, limit in count_in_scope(candidate, kept, limits))
 
 
