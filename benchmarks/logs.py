@@ -246,7 +246,7 @@ async def measure(options: argparse.Namespace, folder: Path, run_id: int, key: s
         url = f"ws://127.0.0.1:{port}/ws/instances/chatty/logs?lines=0"
         counts = [str(total), str(options.viewers), str(options.stalled)]
         viewers = await start_role(stack, "viewers", url, key, *counts)
-        assert viewers.stdout is not None  # noqa: S101  it was asked for
+        assert viewers.stdout is not None
         await viewers.stdout.readline()
         started = time.monotonic()
         await start_shim(stack, folder, log, [str(options.rate), str(total)])
