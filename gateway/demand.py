@@ -26,12 +26,16 @@ class WaitingReport(msgspec.Struct, frozen=True):
     """When the first of them came, seconds since the epoch."""
     can_evict: bool
     can_start: bool
+    seen_change: float
+    """When the instance's state last changed, as far as they know: what happened later they have not been told yet."""
+    seen_refusal: float | None
+    """When a start was last refused, likewise."""
 
 
 class _Waiter:
     """One waiting request.
 
-    `seen` is the route as it was on arrival, or when its start began: only what differs from it happened since.
+    `seen` is the route as it was when this request was last allowed to go on waiting: only what differs from it is new.
     """
 
     __slots__ = ("arrived_at", "future", "principal", "seen")
@@ -141,6 +145,7 @@ class Demand:
         self._on_change()
 
     def _settle_all(self) -> None:
+        has_news = False
         for instance_id, line in self._lines.items():
             route = self._routes.by_id.get(instance_id)
             for waiter in line:
@@ -150,8 +155,11 @@ class Demand:
                     waiter.future.set_result(route)
                 elif (refusal := judge_route(route, waiter.principal, waiter.seen)) is not None:
                     waiter.future.set_exception(refusal)
-                elif route is not None and route.state == "starting":
-                    waiter.seen = route  # from here on, a stop is somebody's wish and a crash is the answer
+                elif route is not None and route != waiter.seen:
+                    waiter.seen = route  # judged and let wait on
+                    has_news = True
+        if has_news:
+            self._on_change()
 
 
 def _describe(line: dict[_Waiter, None]) -> WaitingReport:
@@ -160,6 +168,8 @@ def _describe(line: dict[_Waiter, None]) -> WaitingReport:
         since=min(waiter.arrived_at for waiter in line),
         can_evict=any(waiter.principal.can_evict for waiter in line),
         can_start=any(waiter.principal.can_start for waiter in line),
+        seen_change=max(waiter.seen.state_changed_at for waiter in line),
+        seen_refusal=max((waiter.seen.refused_at for waiter in line if waiter.seen.refused_at), default=None),
     )
 
 

@@ -84,9 +84,7 @@ class InstanceSerializer(serializers.Serializer[Any]):
     created = serializers.IntegerField(help_text="Unix seconds.")
     options = OptionsSerializer()
     state = serializers.ChoiceField(choices=State.values)
-    status_code = serializers.IntegerField(
-        help_text="0 stopped, 1 running, 2 failed, 3 restarting, 4 shutting_down."
-    )
+    status_code = serializers.IntegerField(help_text="0 stopped, 1 running, 2 failed, 3 restarting, 4 shutting_down.")
     reason = serializers.CharField(help_text="Why it failed, waits or was refused.")
     restart_count = serializers.IntegerField()
     port = serializers.IntegerField()

@@ -77,7 +77,6 @@ class InstanceActor:
         self.last_used = 0.0
         self.stop_reason = ""
         self.stop_drains_fully = False
-        self.stop_began_at: float | None = None  # epoch seconds
         self.operation = ""
         self._interrupt = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
@@ -138,7 +137,6 @@ class InstanceActor:
 
     async def start(self) -> None:
         """Begin a run and bring it to ready; the row is in a state to start from."""
-        self.stop_began_at = None
         try:
             run = await self._begin_run()
         except NoPortLeft as error:
@@ -165,7 +163,6 @@ class InstanceActor:
     async def stop(self) -> None:
         """Take the route away, drain, end the process, confirm the port is free, and say so."""
         began = time.monotonic()
-        self.stop_began_at = time.time()
         if self.row.state != State.STOPPING:
             moved = await self._database(
                 transition, self.row.pk, to=State.STOPPING, actor=ACTOR, reason=self.stop_reason, run=self.active_run

@@ -8,13 +8,18 @@ from datetime import datetime
 from instances.supervisor.reports import Waiting
 
 
-def find_demand(waiting: Sequence[Waiting], *, not_before: float) -> Waiting | None:
-    """Return the oldest waiting request that may start the instance and came after ``not_before`` (epoch seconds).
+def find_demand(waiting: Sequence[Waiting], *, changed_at: float, refused_at: float | None) -> Waiting | None:
+    """Return the oldest waiting request that may start the instance, or None.
 
-    ``not_before`` is the moment of the last failure or explicit stop: those who waited then were answered, a report
-    that still lists them is old.
+    ``changed_at`` and ``refused_at`` say when the instance last changed its state and when a start was last refused.
+    Requests whose web process does not know of these yet don't count: a failure, a refusal or a stop is about to answer
+    them. Compared for equality, as clocks of two hosts differ and may be set.
     """
-    able = [entry for entry in waiting if entry.count > 0 and entry.can_start and entry.since > not_before]
+    able = [
+        entry
+        for entry in waiting
+        if entry.count > 0 and entry.can_start and entry.seen_change == changed_at and entry.seen_refusal == refused_at
+    ]
     return min(able, key=lambda entry: entry.since, default=None)
 
 

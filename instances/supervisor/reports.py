@@ -27,10 +27,16 @@ ALIVE_FOR_S = 3.0
 
 @dataclass(frozen=True)
 class Waiting:
-    """Requests that wait for an instance in one web process. ``since``: seconds since the epoch."""
+    """Requests that wait for an instance in one web process.
+
+    ``since``: when the first came, seconds since the epoch. ``seen_change`` and ``seen_refusal`` are the moments of the
+    instance's last change of state and of its last refusal, as the web process knew them.
+    """
 
     count: int
     since: float
+    seen_change: float = 0.0
+    seen_refusal: float | None = None
     can_start: bool = True
     can_evict: bool = True
 
@@ -59,13 +65,15 @@ def parse_report(data: bytes | str, received: float) -> Report:
                 int(key): Waiting(
                     count=int(entry["count"]),
                     since=float(entry["since"]),
+                    seen_change=float(entry.get("seen_change", 0.0)),
+                    seen_refusal=entry.get("seen_refusal"),
                     can_start=bool(entry.get("can_start", True)),
                     can_evict=bool(entry.get("can_evict", True)),
                 )
                 for key, entry in content.get("waiting", {}).items()
             },
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"not a gateway report: {error}") from error
 
 
@@ -169,6 +177,10 @@ async def listen(
             await asyncio.sleep(1)
 
 
-def demand_of(reports: GatewayReports) -> set[int]:
-    """Instances that somebody waits for."""
-    return {instance_id for report in reports.living() for instance_id in report.waiting}
+def demand_of(reports: GatewayReports) -> set[tuple[int, float, float | None]]:
+    """Return who is waited for, and what those who wait know: a change of either may let a start begin."""
+    return {
+        (instance_id, entry.seen_change, entry.seen_refusal)
+        for report in reports.living()
+        for instance_id, entry in report.waiting.items()
+    }

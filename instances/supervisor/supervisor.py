@@ -216,7 +216,7 @@ class Supervisor:
         waiting = self.reports.waiting(row.pk)
         if row.state in (State.STOPPED, State.FAILED) and row.options.get("on_demand_start") and not row.disabled:
             wanted = row.desired_state == DesiredState.RUNNING and row.state == State.STOPPED
-            demand = find_demand(waiting, not_before=self._answered_at(row))
+            demand = find_demand(waiting, changed_at=row.state_changed_at.timestamp(), refused_at=refused_at(row))
             if demand is not None and not wanted:
                 if await self.database.run(
                     wishes.want_running, row.pk, actor="gateway", reason="A request waits for it."
@@ -231,15 +231,6 @@ class Supervisor:
                     row.desired_state = DesiredState.STOPPED
         elif row.state not in (State.STOPPED, State.BACKOFF):
             self.may_evict.pop(row.pk, None)
-
-    def _answered_at(self, row: Instance) -> float:
-        """Return the epoch seconds up to which waiting requests were answered: by a failure, a refusal, or a stop.
-
-        A stop answers those who came before it began; who came while it drained is new demand.
-        """
-        changed = row.state_changed_at.timestamp()
-        stopped = self.actors[row.pk].stop_began_at if row.state == State.STOPPED else None
-        return max(changed if stopped is None else stopped, refused_at(row))
 
     async def _stop_when_idle(self, row: Instance) -> None:
         actor = self.actors[row.pk]
@@ -358,6 +349,6 @@ class Supervisor:
         return {row.pk: used for row in rows if (used := self.reports.last_used(row.pk)) > 0}
 
 
-def refused_at(row: Instance) -> float:
-    """Return when a start of the instance was last refused, in epoch seconds; 0 when it wasn't."""
-    return row.refused_at.timestamp() if row.refused_at else 0.0
+def refused_at(row: Instance) -> float | None:
+    """Return when a start of the instance was last refused, in epoch seconds."""
+    return row.refused_at.timestamp() if row.refused_at else None

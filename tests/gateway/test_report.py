@@ -122,7 +122,14 @@ async def test_someone_waiting_is_reported_at_once_and_so_is_their_leaving(
         assert listener.times[-1] - start < 0.15
         (waiting,) = listener.last["waiting"].items()
         assert waiting[0] == "1"
-        assert {**waiting[1], "since": 0} == {"count": 1, "since": 0, "can_evict": True, "can_start": True}
+        assert {**waiting[1], "since": 0} == {
+            "count": 1,
+            "since": 0,
+            "can_evict": True,
+            "can_start": True,
+            "seen_change": 1.0,
+            "seen_refusal": None,
+        }
         assert abs(waiting[1]["since"] - time.time()) < 2
     await wait_until(lambda: not listener.last["waiting"], 0.5)
 

@@ -221,7 +221,6 @@ def texts(lines: Iterator[str]) -> list[str]:
         if line == "data: [DONE]":
             pieces.append("[DONE]")
         elif line.startswith("data: "):
-            for choice in json.loads(line[6:]).get("choices", []):
-                if content := choice["delta"].get("content"):
-                    pieces.append(content)
+            deltas = [choice["delta"] for choice in json.loads(line[6:]).get("choices", [])]
+            pieces += [delta["content"] for delta in deltas if delta.get("content")]
     return pieces

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import psutil
 
 from tests.system.stack import Stack, poll, texts
@@ -138,8 +140,7 @@ def test_an_edited_preset_is_written_for_the_next_run(corral: Stack) -> None:
         words = psutil.Process(ready["pid"]).cmdline()
         if "--models-preset" not in words:
             return None
-        with open(words[words.index("--models-preset") + 1]) as file:
-            return file.read()
+        return Path(words[words.index("--models-preset") + 1]).read_text()
 
     first = corral.run_now("preset", preset_ini="[one]\nctx-size = 1\n")
     assert "[one]" in (preset(first) or "")

@@ -63,11 +63,11 @@ def test_it_chats_whole_and_streamed_with_usage(real: Stack, engine: str) -> Non
 
 def test_its_log_is_there(real: Stack, engine: str) -> None:
     real.chat(engine, max_tokens=2)
-    assert poll(
-        lambda: real.api.get(f"/api/v1/instances/{engine}/logs", params={"lines": 50}).text.strip(),
-        seconds=10,
-        what="log lines",
-    )
+
+    def read_log() -> str:
+        return real.api.get(f"/api/v1/instances/{engine}/logs", params={"lines": 50}).text
+
+    assert poll(read_log, seconds=10, what="log lines").strip()
 
 
 def test_it_stops_and_restarts(real: Stack, engine: str) -> None:

@@ -71,9 +71,7 @@ def test_each_caller_gets_what_their_role_and_shares_allow(
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=IDS)
-def test_without_a_key_or_with_an_inference_key_nothing_is_let_in(
-    people: dict[str, User], endpoint: Endpoint
-) -> None:
+def test_without_a_key_or_with_an_inference_key_nothing_is_let_in(people: dict[str, User], endpoint: Endpoint) -> None:
     method, path, body, _ = endpoint
 
     anonymous = ApiClient()(method, path, body)

@@ -92,9 +92,9 @@ def test_patch_can_clear_all_extra_arguments_and_all_engine_options(api: ApiClie
 def test_another_engine_starts_without_the_old_ones_options(api: ApiClient) -> None:
     make_instance("alpha", options=STORED, port=8500)
 
-    shown = api(
-        "PATCH", "instances/alpha", {"backend_type": "mlx_lm", "backend_options": {"model": "a/b"}}
-    ).json()["options"]
+    shown = api("PATCH", "instances/alpha", {"backend_type": "mlx_lm", "backend_options": {"model": "a/b"}}).json()[
+        "options"
+    ]
 
     assert shown["backend_type"] == "mlx_lm"
     assert shown["backend_options"] == {"model": "a/b", "port": 8500}

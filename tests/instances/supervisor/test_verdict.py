@@ -98,14 +98,24 @@ def test_an_idle_timeout_of_zero_never_idles_out() -> None:
     assert not is_idle(idle_timeout_min=0, quiet_s=10**9, in_flight=0, waiting=0)
 
 
-def test_demand_from_before_the_failure_was_answered_and_does_not_start_again() -> None:
-    old, new = Waiting(1, since=10.0), Waiting(2, since=30.0)
-    assert find_demand([old], not_before=20.0) is None
-    assert find_demand([old, new], not_before=20.0) == new
+def test_who_does_not_know_of_the_failure_yet_is_about_to_be_answered_and_starts_nothing() -> None:
+    old, new = Waiting(1, since=10.0, seen_change=5.0), Waiting(2, since=30.0, seen_change=20.0)
+    assert find_demand([old], changed_at=20.0, refused_at=None) is None
+    assert find_demand([old, new], changed_at=20.0, refused_at=None) == new
+
+
+def test_who_does_not_know_of_the_refusal_yet_is_not_refused_twice() -> None:
+    entry = Waiting(1, since=10.0, seen_change=5.0, seen_refusal=None)
+    assert find_demand([entry], changed_at=5.0, refused_at=11.0) is None
+
+
+def test_a_clock_set_back_does_not_silence_demand() -> None:
+    entry = Waiting(1, since=1.0, seen_change=9000.0)
+    assert find_demand([entry], changed_at=9000.0, refused_at=None) == entry
 
 
 def test_a_key_that_may_not_start_makes_no_demand() -> None:
-    assert find_demand([Waiting(1, since=30.0, can_start=False)], not_before=0.0) is None
+    assert find_demand([Waiting(1, since=30.0, can_start=False)], changed_at=0.0, refused_at=None) is None
 
 
 class Clock:
@@ -163,5 +173,5 @@ def test_while_redis_is_away_nothing_counts_as_drained() -> None:
     "data", [b"", b"[]", b"{}", b'{"process": "a", "waiting": {"7": 1}}', b'{"process":"a","in_flight":{"x":1}}']
 )
 def test_a_malformed_report_is_refused(data: bytes) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not a gateway report"):
         parse_report(data, 0.0)
