@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 from django.db.models import Q
 from django.utils import timezone
@@ -25,7 +27,7 @@ class ApiKeyAuthentication(authentication.BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[User, ApiKey] | None:
         """Return the key's owner and the key; None when the request carries no key. Raises AuthenticationFailed."""
-        plain = read_credential(request)
+        plain = read_credential(request.headers, request.query_params)
         if not plain:
             return None
         key = find_key(plain)
@@ -39,12 +41,12 @@ class ApiKeyAuthentication(authentication.BaseAuthentication):
         return "Bearer"
 
 
-def read_credential(request: Request) -> str:
-    """Return the first API key that the request carries, or an empty text."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+def read_credential(headers: Mapping[str, str], query: Mapping[str, Any]) -> str:
+    """Return the first API key that a request carries, or an empty text."""
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
-    return request.headers.get("X-API-Key", "").strip() or request.query_params.get("api_key", "").strip()
+    return headers.get("X-API-Key", "").strip() or str(query.get("api_key", "")).strip()
 
 
 def note_use(key: ApiKey) -> None:

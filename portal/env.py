@@ -21,6 +21,17 @@ from msgspec import Meta
 
 PREFIX = "CORRAL_"
 
+#: How a type is called in messages; the first that occurs in the type's own name counts.
+TYPE_WORDS = {
+    "list": "a list",
+    "dict": "pairs such as name=value,name=value",
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "Path": "a path",
+    "str": "a text",
+}
+
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Count = Annotated[int, Meta(ge=0)]
 Limit = Annotated[int, Meta(ge=-1)]
@@ -330,7 +341,9 @@ def read_config_file(environ: Mapping[str, str], fields: Mapping[str, object]) -
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"The settings file {path} can't be read: {error}.") from error
     except yaml.YAMLError as error:
-        raise SettingsError(f"The settings file {path} is not valid YAML: {error}") from error
+        where = f" in line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
+        problem = getattr(error, "problem", None) or "it can't be parsed"
+        raise SettingsError(f"The settings file {path} is not valid YAML{where}: {problem}.") from error
     if not isinstance(content, dict):
         raise SettingsError(f"The settings file {path} must hold names and values, such as `port: 8080`.")
     values = {}
@@ -375,7 +388,19 @@ def convert(field: msgspec.structs.FieldInfo, value: object) -> Any:
     except msgspec.ValidationError as error:
         secret = (setting_meta(field).extra or {})["secret"]
         shown = "the value given" if secret else repr(value)
-        raise SettingsError(f"{name} is {shown}, but: {str(error)[0].lower()}{str(error)[1:]}.") from None
+        raise SettingsError(f"{name} must be {describe_type(field)}, not {shown}.") from None
+
+
+def describe_type(field: msgspec.structs.FieldInfo) -> str:
+    """Say in words what values a setting takes."""
+    kind = str(get_args(field.type)[0])
+    bounds = [meta for meta in get_args(field.type) if isinstance(meta, Meta)]
+    lowest = next((meta.ge for meta in bounds if meta.ge is not None), None)
+    highest = next((meta.le for meta in bounds if meta.le is not None), None)
+    words = next(text for name, text in TYPE_WORDS.items() if name in kind)
+    if lowest is None:
+        return words
+    return f"{words} from {lowest:g} to {highest:g}" if highest is not None else f"{words}, at least {lowest:g}"
 
 
 def to_path(kind: type, value: object) -> Path:

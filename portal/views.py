@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+from django.conf import settings
 from django.db import DatabaseError, connection
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.views import defaults
 from django.views.decorators.http import require_safe
@@ -17,10 +19,14 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.authentication import read_credential
+from accounts.domain.actors import actor_for
+from accounts.domain.keys import find_key
 from accounts.permissions import CanOperate
 from instances.api.base import ManagementView
 from instances.api.errors import error_response
 from instances.api.schema import errors, text
+from instances.domain.access import visible_instances
 from instances.enums import ACTIVE, State
 from instances.models import Instance, Run
 from instances.redis import redis_client
@@ -83,12 +89,13 @@ class SwaggerView(SpectacularSwaggerSplitView):
 
 @require_safe
 def show_health(request: HttpRequest) -> HttpResponse:
-    """Say that the portal answers and which engines have a process, in llama-swap's form; public.
+    """Say that the portal answers and which engines have a process, in llama-swap's form.
 
+    Public, for load balancers; but models are listed only to who may see them, by a key of either kind or a login.
     ``?format=text``, or a client that wants plain text only, gets ``OK``. 503 when the database does not answer.
     """
     try:
-        rows = list(Instance.objects.filter(state__in=ACTIVE).values_list("pk", "name", "state"))
+        rows = list(visible_to_caller(request).filter(state__in=ACTIVE).values_list("pk", "name", "state"))
         pids = dict(Run.objects.filter(exited_at__isnull=True).values_list("instance_id", "child_pid"))
     except DatabaseError:
         return JsonResponse({"status": "error", "details": "The database does not answer."}, status=503)
@@ -98,6 +105,16 @@ def show_health(request: HttpRequest) -> HttpResponse:
     words = {State.READY: "running"}
     models = {name: {"status": words.get(State(state), state), "pid": pids.get(pk)} for pk, name, state in sorted(rows)}
     return JsonResponse({"status": "ok", "models": models})
+
+
+def visible_to_caller(request: HttpRequest) -> QuerySet[Instance]:
+    """Return the instances that the sender of a plain request may see: by key or login, all with authentication off."""
+    if not settings.CORRAL.require_management_auth:
+        return Instance.objects.all()
+    key = find_key(read_credential(request.headers, request.GET))
+    if key is not None:
+        return visible_instances(actor_for(key.user, key))
+    return Instance.objects.visible_to(request.user)
 
 
 @require_safe

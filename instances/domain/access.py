@@ -77,7 +77,7 @@ def has_level(actor: Actor, instance: Instance, level: ShareLevel) -> bool:
 def require_level(actor: Actor, instance: Instance, level: ShareLevel) -> None:
     """Raise PermissionDenied unless the actor may do with the instance what ``level`` allows."""
     if not has_level(actor, instance, level):
-        verb = {ShareLevel.USE: "use", ShareLevel.OPERATE: "start or stop", ShareLevel.MANAGE: "change"}[level]
+        verb = {ShareLevel.USE: "use", ShareLevel.OPERATE: "operate (start, stop, read the log of)", ShareLevel.MANAGE: "change"}[level]
         raise PermissionDenied(f"You may not {verb} {instance.name}. Ask its owner or an administrator.")
 
 

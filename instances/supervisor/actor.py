@@ -150,7 +150,10 @@ class InstanceActor:
         if self.shim is None:
             state = read_state(launch.run_folder(self.active_run.token))
             vanished = replace(state, error="The process was gone when Corral came back.")
-            await self._handle_exit(state if state.exited else vanished)
+            if state.stop_requested:  # by `corral down`, which found no supervisor to ask
+                await self._end_run(Ending(State.STOPPED, reason="Corral was shut down."), state.exit_code)
+            else:
+                await self._handle_exit(state if state.exited else vanished)
             return
         await self._await_ready()
 

@@ -28,6 +28,7 @@ class ShimState:
     exit_code: int | None = None
     exited: bool = False
     error: str = ""
+    stop_requested: bool = False
     could_run: bool = True
     """False when the program could not be started at all; ``error`` says why."""
 
@@ -44,6 +45,7 @@ def read_state(run_dir: Path) -> ShimState:
         exit_code=content.get("exit_code"),
         exited=content.get("exited_at") is not None,
         error=content.get("error") or "",
+        stop_requested=content.get("stop_requested") is not None,
         could_run=content.get("child_pid") is not None or content.get("error") is None,
     )
 

@@ -109,7 +109,9 @@ class Manager:
     def make_data_folder(self) -> None:
         """Make the data folder and prove that it can be written; raise StartError."""
         try:
-            self.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # The folder itself first: `parents` would make it readable to all, and the database lies in it.
+            self.settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.run_dir.mkdir(exist_ok=True, mode=0o700)
             probe = self.run_dir / f".probe.{os.getpid()}"
             probe.touch()
             probe.unlink()

@@ -15,10 +15,11 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from rest_framework.permissions import AllowAny
 from rest_framework.views import APIView
 
+from accounts.enums import KeyKind
 from accounts.models import User
 from instances.enums import State
 from tests.conftest import ApiClient
-from tests.factories import make_instance, make_ready
+from tests.factories import make_instance, make_key, make_ready
 
 PUBLIC = {
     "openapi.json", "swagger/doc.json", "swagger", "swagger/", "health", "wol-health", "readyz",
@@ -59,12 +60,17 @@ def test_config_has_llamactls_keys_and_no_secret(api: ApiClient, change_settings
     assert shown["auth"]["management_keys"] == []
 
 
-def test_health_is_public_and_lists_processes(db: None) -> None:
+def test_health_is_public_and_lists_processes_to_who_may_see_them(admin: User, member: User) -> None:
     make_ready("alpha")
     make_instance("beta", state=State.STARTING)
     make_instance("gamma")
 
-    assert Client().get("/health").json() == {
+    assert Client().get("/health").json() == {"status": "ok", "models": {}}
+    for nobody in ("wrong", make_key(member, KeyKind.INFERENCE)):
+        headers = {"Authorization": f"Bearer {nobody}"}
+        assert Client().get("/health", headers=headers).json() == {"status": "ok", "models": {}}
+    headers = {"Authorization": f"Bearer {make_key(admin, KeyKind.INFERENCE)}"}
+    assert Client().get("/health", headers=headers).json() == {
         "status": "ok",
         "models": {"alpha": {"status": "running", "pid": 4711}, "beta": {"status": "starting", "pid": None}},
     }

@@ -59,7 +59,7 @@ def test_lists_and_maps_are_read_from_one_line(tmp_path: Path) -> None:
     ("name", "value", "hint"),
     [
         ("CORRAL_PORT", "eighty", "'eighty'"),
-        ("CORRAL_PORT", "0", ">= 1"),
+        ("CORRAL_PORT", "0", "a whole number from 1 to 65535"),
         ("CORRAL_GROUP_LIMITS", "big", "name=value"),
         ("CORRAL_PORT_RANGE", "1-2-3", "8000-9000"),
         ("CORRAL_LOG_LEVEL", "loud", "WARNING"),
@@ -67,7 +67,7 @@ def test_lists_and_maps_are_read_from_one_line(tmp_path: Path) -> None:
         ("CORRAL_TIME_ZONE", "Mars/Base", "Europe/Berlin"),
         ("CORRAL_REDIS_URL", "localhost", "redis://"),
         ("CORRAL_DATABASE_URL", "mysql://x", "postgres://"),
-        ("CORRAL_STOP_TIMEOUT", "-1", ">= 0"),
+        ("CORRAL_STOP_TIMEOUT", "-1", "a number, at least 0"),
     ],
 )
 def test_a_mistake_is_one_sentence_with_the_name_and_what_is_expected(

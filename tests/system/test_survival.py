@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import time
 
 import psutil
 import pytest
 
 from tests.system.conftest import StackFactory
-from tests.system.stack import Stack, poll, texts
+from tests.system.stack import ROOT, Stack, poll, texts
 
 
 @pytest.fixture
@@ -52,7 +54,19 @@ def test_ctrl_c_stops_models_too_and_the_next_start_brings_them_back(own: Stack)
     own.down(signal.SIGINT)
     assert not psutil.pid_exists(before["pid"])
     own.up()
-    assert own.wait_for("resting", "ready")["pid"] != before["pid"]
+    poll(lambda: own.get("resting")["pid"] not in (None, before["pid"]), seconds=20, what="a new process")
+    own.wait_for("resting", "ready")
+
+
+def test_models_stopped_by_down_after_a_sigterm_come_back_too(own: Stack) -> None:
+    before = own.run_now("left")
+    own.down(signal.SIGTERM)
+    command = [sys.executable, "-m", "portal.cli", "down"]
+    subprocess.run(command, cwd=ROOT, env=own.environment, check=True, timeout=60, stdout=subprocess.DEVNULL)
+    assert not psutil.pid_exists(before["pid"])
+    own.up()
+    poll(lambda: own.get("left")["pid"] not in (None, before["pid"]), seconds=20, what="a new process")
+    own.wait_for("left", "ready")
 
 
 def test_a_model_that_died_while_corral_was_away_is_started_again(own: Stack) -> None:

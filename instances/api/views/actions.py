@@ -100,6 +100,7 @@ class LogView(ManagementView):
             NAME,
             OpenApiParameter("lines", OpenApiTypes.INT, description="The last lines; absent, 0 or negative: all."),
             OpenApiParameter("stream", OpenApiTypes.STR, enum=["stdout", "stderr"], description="Default: both."),
+            OpenApiParameter("timestamps", OpenApiTypes.BOOL, description="Each line begins with its time."),
             OpenApiParameter("follow", OpenApiTypes.BOOL, description="Keep sending new lines (SSE or plain text)."),
         ],
         responses={**text("Lines of the log."), **errors(400, 403, 404, 500)},
@@ -112,9 +113,9 @@ class LogView(ManagementView):
             raise InvalidParameter("Invalid stream parameter: it must be stdout or stderr.")
         instance = find_instance(self.actor, name)
         require_level(self.actor, instance, ShareLevel.OPERATE)
-        return HttpResponse(
-            read_last_lines(instance, lines, stream).encode(errors="replace"), content_type="text/plain; charset=utf-8"
-        )
+        timestamps = request.query_params.get("timestamps", "").lower() in ("true", "1", "yes")
+        log = read_last_lines(instance, lines, stream, timestamps)
+        return HttpResponse(log.encode(errors="replace"), content_type="text/plain; charset=utf-8")
 
 
 class EventListView(ManagementView):
