@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from accounts.domain.actors import Actor
 from instances.backends.registry import BACKENDS
 from instances.domain.access import LEVELS, levels_of
+from instances.domain.reasons import summarize_reason
 from instances.enums import ACTIVE, DesiredState, ShareLevel, State
 from instances.models import Instance
 
@@ -76,8 +77,8 @@ class Card:
 
     @property
     def reason_title(self) -> str:
-        """The first line of the reason."""
-        return self.reason.strip().partition("\n")[0]
+        """The reason in a sentence, and the line of the log that names the cause, where there is one."""
+        return summarize_reason(self.reason)
 
     @property
     def can_operate(self) -> bool:

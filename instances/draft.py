@@ -21,6 +21,8 @@ ENGINE = "backend_options."
 RENAMED = {"nodes": "node", f"{ENGINE}port": "port"}
 """Names of domain errors whose fields the form names otherwise."""
 PRESET_FILE = "models_preset"
+ADDRESS = ("port", "host")
+"""Options of pasted commands that are left out: Corral chooses where an engine listens."""
 ADMINISTRATORS = ("environment", "command_override")
 """Options that only administrators see and set; what stands there stays when others save."""
 
@@ -132,13 +134,12 @@ class Draft:
         return options
 
     def merge_command(self, options: Mapping[str, Any], environment: Mapping[str, str]) -> int:
-        """Put what a pasted command line says over what the form holds; return how many values it had."""
+        """Put what a pasted command line says over what the form holds, but no address; return how many."""
         texts = {entry.field.name: entry for entry in self.inputs}
+        options = {name: value for name, value in options.items() if name not in ADDRESS}
         for name, value in options.items():
             if name in texts:
                 texts[name].text = option_inputs.show_value(texts[name].field, value)
-        if "port" in options:
-            self.form.initial["port"] = options["port"]
         added = option_inputs.show_extra(options)
         names = {row.name for row in added}
         self.extra = [row for row in self.extra if row.name not in names] + added
@@ -146,6 +147,14 @@ class Draft:
         self.environment += [Row(name, value) for name, value in environment.items()]
         plain = sum(1 for name in options if name != "extra_args")
         return plain + len(added) + len(environment)
+
+    def offer_engines(self, actor: Actor) -> None:
+        """Offer the engines that the actor may choose, and the one that is chosen."""
+        self.form.fields["backend_type"].choices = [  # type: ignore[attr-defined]  # a ChoiceField
+            (backend.type, backend.label)
+            for backend in BACKENDS.values()
+            if actor.is_admin or not backend.administrators_only or backend is self.backend
+        ]
 
     def add_error(self, error: InstanceError) -> None:
         """Note a refusal of the domain beside the inputs it names, or above them all."""

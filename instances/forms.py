@@ -74,7 +74,7 @@ class InstanceForm(forms.Form):
         widget=forms.Textarea(attrs={**CONTROL, "class": "form-control font-monospace", "rows": 5}),
     )
     pinned = switch_field("Pinned", "Never stopped to make room for another.")
-    disabled = switch_field("Disabled", "Can't be started, by nobody.")
+    disabled = switch_field("Disabled", "Nobody can start it.")
 
     def __init__(self, data: QueryDict | None = None, *, nodes: Iterable[str] = (), **kwargs: Any) -> None:
         super().__init__(data, **kwargs)

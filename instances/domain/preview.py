@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 
 from instances.backends.base import Launch, OptionError
+from instances.backends.llama_cpp.backend import LlamaCppBackend
 from instances.backends.registry import get_backend
 from instances.domain.descriptions import MASK
 from instances.domain.launch import ENGINE_HOST, read_backend_settings
@@ -67,6 +68,16 @@ def preview_command(*, name: str, wanted: WantedInstance) -> str:
         raise InvalidOptions(str(error), fields={name: error.message}) from None
     variables = [f"{variable}={MASK}" for variable in command.environment]
     return " \\\n  ".join([*variables, *group_arguments(command.argv)])
+
+
+def lacks_model(instance: Instance) -> bool:
+    """Whether the instance is llama.cpp's router without a model, repository, folder or preset to serve."""
+    backend, options = get_backend(instance.backend_type), instance.options
+    if not isinstance(backend, LlamaCppBackend) or options.get("preset_ini"):
+        return False
+    names = {*backend.model_options, *(field.name for field in backend.fields if field.group == "presets")}
+    engine, environment = options.get("backend_options") or {}, options.get("environment") or {}
+    return not any(engine.get(name) or environment.get(f"LLAMA_ARG_{name.upper()}") for name in names)
 
 
 def group_arguments(argv: tuple[str, ...]) -> list[str]:

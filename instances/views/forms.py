@@ -20,8 +20,8 @@ from instances.domain.descriptions import describe_options
 from instances.domain.lifecycle import create_instance, start_instance, update_instance
 from instances.domain.names import find_name_fault
 from instances.domain.options import read_options
-from instances.domain.preview import preview_command
-from instances.draft import Draft
+from instances.domain.preview import lacks_model, preview_command
+from instances.draft import ADDRESS, Draft
 from instances.enums import ShareLevel
 from instances.errors import InstanceError
 from instances.imports import InvalidImport, read_definition
@@ -90,6 +90,10 @@ def read_command(request: PageRequest, actor: Actor, instance: Instance | None) 
     messages.success(request, f"Read {count} value{'' if count == 1 else 's'} from the command.")
     if parsed.environment and not actor.is_admin:
         messages.warning(request, "Its variables were left out: only administrators may set the environment.")
+    if left_out := " and ".join(f"{name} {parsed.options[name]}" for name in ADDRESS if name in parsed.options):
+        verb = "were" if " and " in left_out else "was"
+        sentence = f"{left_out} {verb} left out: Corral chooses where an engine listens."
+        messages.info(request, sentence[0].upper() + sentence[1:])
     return show(request, actor, instance, draft)
 
 
@@ -157,6 +161,8 @@ def save(request: PageRequest, actor: Actor, instance: Instance | None) -> HttpR
         draft.add_error(error)
         return show(request, actor, instance, draft, status=status_of(error))
     messages.success(request, f"{instance.name} was saved.")
+    if starts and lacks_model(instance):
+        warnings = [*warnings, "It names no model: llama.cpp runs as a router without models. Edit it to choose one."]
     for warning in warnings:
         messages.warning(request, warning.strip().partition("\n")[0])
     return go_to(request, reverse("instance-detail", kwargs={"name": instance.name}))
@@ -190,6 +196,7 @@ def show(
     """Return the page, or the form alone where a script asks for it."""
     if instance is not None:
         draft.form.fields["port"].widget.attrs["placeholder"] = str(instance.port)
+    draft.offer_engines(actor)
     groups = visible_instances(actor).exclude(group="").order_by("group").values_list("group", flat=True).distinct()
     context = {
         "draft": draft,

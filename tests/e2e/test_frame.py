@@ -45,6 +45,54 @@ def test_colours_follow_the_system_and_the_choice_is_kept(open_page: OpenPage, s
     expect(html).to_have_attribute("data-bs-theme", other)
 
 
+CONTRAST = """(badge) => {
+    const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    const paint = (...colours) => {
+        for (const colour of colours) { context.fillStyle = colour; context.fillRect(0, 0, 1, 1); }
+        return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
+    };
+    const light = (rgb) => rgb.map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+    const card = getComputedStyle(document.querySelector(".card")).backgroundColor;
+    return ["secondary", "blue", "green", "yellow", "orange", "red"].map((tone) => {
+        badge.className = `status status-${tone}`;
+        const { color, backgroundColor } = getComputedStyle(badge);
+        const [dark, bright] = [light(paint(card, backgroundColor, color)), light(paint(card, backgroundColor))]
+            .sort((a, b) => a - b);
+        return [tone, (bright + 0.05) / (dark + 0.05)];
+    });
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_states_are_legible(open_page: OpenPage, corral: Stack, scheme: str) -> None:
+    """WCAG 2.2, 1.4.3: 4.5 to 1 for small text."""
+    corral.create("legible")
+    page = open_page(color_scheme=scheme)
+    contrasts = dict(page.locator("[data-state]").evaluate(CONTRAST))
+    assert {tone: ratio for tone, ratio in contrasts.items() if ratio < 4.5} == {}
+    assert len(contrasts) == 6
+
+
+BROKEN_WORDS = """(cells) => cells.flatMap((cell) => [...cell.textContent.matchAll(/\\S+/g)].filter((word) => {
+    const range = document.createRange();
+    range.setStart(cell.firstChild, word.index);
+    range.setEnd(cell.firstChild, word.index + word[0].length);
+    return range.getClientRects().length !== 1;
+}).map((word) => word[0]))"""
+
+
+def test_actors_are_not_broken_inside_words_on_a_phone(open_page: OpenPage, corral: Stack) -> None:
+    corral.create("narrow", auto_restart=False, flags={"crash_at_start": True})
+    corral.act("narrow", "start")
+    corral.wait_for("narrow", "failed")
+    page = open_page(viewport={"width": 390, "height": 844})
+    page.goto("/instances/narrow/")
+    actors = page.locator(".event-actor")
+    expect(actors.first).to_have_text("supervisor")
+    assert actors.evaluate_all(BROKEN_WORDS) == []
+
+
 def test_no_page_is_wider_than_a_phone(open_page: OpenPage, corral: Stack) -> None:
     corral.create("wide", flags={"say": "x" * 200}, group="g" * 50)
     corral.create("w" * 50)

@@ -113,6 +113,29 @@ def test_a_faulty_form_keeps_what_was_typed_and_points_at_the_fault(page: Page, 
     assert options["environment"] == {"CUDA_VISIBLE_DEVICES": "1"}
 
 
+def test_a_resized_input_does_not_offend_the_content_security_policy(page: Page) -> None:
+    """What the console says fails the test: browsers keep a new height in a style attribute, which htmx copied."""
+    page.goto("/instances/new/")
+    page.locator("#id_preset_ini").evaluate("(area) => { area.style.height = '9rem'; }")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    page.wait_for_timeout(200)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_messages_cover_no_button_of_the_form(open_page: OpenPage, width: int) -> None:
+    page = open_page(viewport={"width": width, "height": 800})
+    page.goto("/instances/new/")
+    page.get_by_text("Paste a command", exact=True).click()
+    page.get_by_label("Command", exact=True).fill("llama-server -m a.gguf --port 9999 --host 0.0.0.0")
+    page.get_by_role("button", name="Fill the form from it").first.click()
+    expect(page.locator(".toast")).to_have_count(2)
+    last, bar = page.locator(".toast").last.bounding_box(), page.locator(".form-buttons").bounding_box()
+    assert last
+    assert bar
+    assert last["y"] + last["height"] < bar["y"]
+
+
 def test_a_pasted_command_fills_the_form(page: Page, corral: Stack) -> None:
     page.goto("/instances/new/")
     page.get_by_label("Name", exact=True).fill("pasted")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.messages import get_messages
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
@@ -145,6 +146,50 @@ def test_what_an_administrator_granted_stays_when_the_owner_saves(operator: User
     instance.refresh_from_db()
     assert instance.group == "mine"
     assert {name: instance.options.get(name) for name in granted} == granted
+
+
+def test_only_administrators_are_offered_engines_that_run_any_program(
+    client: Client, operator: User, client_of: ClientOf
+) -> None:
+    granted = make_instance("alpha", owner=operator, backend_type="command", options={"backend_options": {}})
+    offer = '<option value="command"'
+    assert offer in client.get(NEW).content.decode()
+    assert offer not in client_of(operator).get(NEW).content.decode()
+    assert offer in client_of(operator).get(f"/instances/{granted.name}/edit/").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "warns"),
+    [
+        ({}, True),
+        ({"option.model": "/m/a.gguf"}, False),
+        ({"option.models_dir": "/m"}, False),
+        ({"option.gpt_oss_20b_default": "true"}, False),
+        ({"preset_ini": "[a]\nmodel = /m/a.gguf\n"}, False),
+        ({"environment_name": "LLAMA_ARG_HF_REPO", "environment_value": "org/model"}, False),
+        ({"backend_type": "vllm"}, False),
+        ({"action": "save"}, False),
+    ],
+)
+def test_starting_a_router_without_models_warns(client: Client, fields: dict[str, str], warns: bool) -> None:
+    answer = client.post(NEW, {**BASE, "action": "start", **fields})
+    assert answer.headers["Location"] == "/instances/alpha/"
+    said = " ".join(str(message) for message in get_messages(answer.wsgi_request))
+    assert ("runs as a router without models" in said) is warns
+
+
+def test_a_pasted_address_is_left_out_and_the_notice_says_so(client: Client) -> None:
+    command = "llama-server -m a.gguf --port 9999 --host 0.0.0.0"
+    typed = {"port": "8123", "option.host": "127.0.0.1"}
+    answer = client.post(NEW, {**BASE, **typed, "action": "command", "command_line": command})
+    draft = answer.context["draft"]
+    texts = {entry.field.name: entry.text for entry in draft.inputs if entry.text}
+    assert texts == {"model": "a.gguf", "host": "127.0.0.1"}
+    assert draft.form["port"].value() == "8123"
+    assert [str(message) for message in answer.context["messages"]] == [
+        "Read 1 value from the command.",
+        "Port 9999 and host 0.0.0.0 were left out: Corral chooses where an engine listens.",
+    ]
 
 
 def test_an_emptied_field_is_removed(client: Client) -> None:

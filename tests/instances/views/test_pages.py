@@ -100,6 +100,13 @@ def test_reasons_are_text(client: Client) -> None:
         assert "&lt;script&gt;alert(1)" in content
 
 
+def test_the_list_names_the_cause_of_a_failure(client: Client) -> None:
+    reason = "The engine ended with exit code 1.\nIts last log lines:\nerror: no such tensor\nleaving"
+    make_instance("alpha", state="failed", reason=reason)
+    content = client.get("/").content.decode()
+    assert 'title="The engine ended with exit code 1.\nerror: no such tensor"' in content
+
+
 def test_an_unknown_engine_does_not_break_the_page(client: Client) -> None:
     make_instance("alpha", backend_type="future")
     assert client.get("/").status_code == 200
