@@ -104,6 +104,8 @@ class Forwarder:
 
     async def _relay_answer(self, exchange: Exchange, connection: UpstreamConnection) -> None:
         send = exchange.send
+        if not 100 <= connection.status <= 599:  # no server may send it on (RFC 9110, 15)
+            raise _bad_gateway(exchange, f"answered with the impossible status {connection.status}")
         status = exchange.status = connection.status
         exchange.first_byte_s = time.monotonic()
         headers = filter_answer_headers(connection.headers, drop_length=status in (204, 304))

@@ -30,6 +30,10 @@ def split_proxy_path(raw_path: bytes) -> tuple[str, bytes]:
     return unquote(name.decode("latin-1")), rest.removeprefix(b"proxy") or b"/"
 
 
+UNTRUSTED = [(b"content-security-policy", b"sandbox"), (b"x-content-type-options", b"nosniff")]
+"""What an engine answers to a signed-in browser must not act as a page of the portal: no scripts, no guessed types."""
+
+
 class InstanceProxyRoutes:
     """Forwards any method to a running instance; never starts one."""
 
@@ -54,4 +58,6 @@ class InstanceProxyRoutes:
         if not route.is_routable:
             exchange.route = route
             raise GatewayError(503, "instance_not_running", "Instance is not running")
+        if principal.kind == "session":
+            exchange.extra_headers += UNTRUSTED
         await self._forwarder.forward(exchange, route, path, drop_query_key(exchange.query), body)

@@ -114,11 +114,14 @@ class EventsConsumer(PushConsumer):
         """Send events until the permission ends."""
         visible = await run_query(list_visible_ids, credentials)
         await keep_cancellation(self.channel_layer.group_add(GROUP, self.channel_name))
+        loop = asyncio.get_running_loop()
+        next_check = loop.time() + CHECK_S
         try:
             while True:
-                try:
-                    await asyncio.wait_for(self._wake.wait(), CHECK_S)
-                except TimeoutError:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), max(0.0, next_check - loop.time()))
+                if loop.time() >= next_check:  # events that keep coming must not put it off
+                    next_check = loop.time() + CHECK_S
                     self._is_stale = True
                 self._wake.clear()
                 waiting, self._waiting = self._waiting, {}

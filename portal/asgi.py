@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from typing import cast
+from typing import Any, cast
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
@@ -22,6 +22,7 @@ from channels.layers import get_channel_layer
 from channels.routing import URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 from django.conf import settings
+from django.urls import re_path
 
 from gateway.app import build_gateway
 from gateway.asgi import ASGIApp, Message, Receive, Scope, Send
@@ -97,6 +98,17 @@ class Portal:
         self.ending.set()
 
 
+async def refuse_socket(scope: Scope, receive: Receive, send: Send) -> None:
+    """Refuse a WebSocket at an address that has none, as 4404 (before the handshake: HTTP 403)."""
+    await receive()
+    await send({"type": "websocket.close", "code": 4404, "reason": "There is no WebSocket at this address."})
+
+
+NO_SOCKET = re_path(
+    "", cast("Any", refuse_socket)
+)  # Django's types know views only
+
+
 def make_gateway_config() -> GatewayConfig:
     """Return the gateway's view of the settings."""
     corral = settings.CORRAL
@@ -111,6 +123,6 @@ def make_gateway_config() -> GatewayConfig:
 
 application = Portal(
     static=StaticFiles(settings.STATIC_ROOT, settings.STATIC_URL),
-    websockets=AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+    websockets=AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter([*websocket_urlpatterns, NO_SOCKET]))),
     pages=cast("ASGIApp", django_application),
 )

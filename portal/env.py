@@ -385,7 +385,7 @@ def convert(field: msgspec.structs.FieldInfo, value: object) -> Any:
         value = "-".join(str(part) for part in value)
     try:
         return msgspec.convert(value, field.type, strict=False, dec_hook=to_path)
-    except msgspec.ValidationError as error:
+    except msgspec.ValidationError:
         secret = (setting_meta(field).extra or {})["secret"]
         shown = "the value given" if secret else repr(value)
         raise SettingsError(f"{name} must be {describe_type(field)}, not {shown}.") from None

@@ -8,6 +8,7 @@ from django.urls import URLPattern, URLResolver, include, path, re_path
 from instances.api.urls import both
 from portal import views
 
+handler400 = "portal.views.show_bad_request"
 handler404 = "portal.views.show_not_found"
 handler500 = "portal.views.show_server_error"
 

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.template.loader import get_template
 from django.views import defaults
 from django.views.decorators.http import require_safe
 from drf_spectacular.types import OpenApiTypes
@@ -151,7 +152,19 @@ def show_server_error(request: HttpRequest) -> HttpResponseBase:
     """Answer a fault of ours: JSON below ``/api/``, a page elsewhere. The log has the traceback."""
     if is_api(request):
         return error_response("internal_error", "Something went wrong in Corral. Its log says more.", status=500)
-    return defaults.server_error(request)
+    return render_plainly("500.html", 500)
+
+
+def show_bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Answer a request that can't be read: JSON below ``/api/``, a page elsewhere."""
+    if is_api(request):
+        return error_response("invalid_request", "The request can't be read.", status=400)
+    return render_plainly("400.html", 400)
+
+
+def render_plainly(template: str, status: int) -> HttpResponse:
+    """Render a page without looking at the request: what is wrong with it would go wrong again."""
+    return HttpResponse(get_template(template).render(), status=status)
 
 
 def is_api(request: HttpRequest) -> bool:

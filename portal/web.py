@@ -11,6 +11,7 @@ import uvicorn
 
 from portal.cli import load_django_settings
 from portal.env import load_settings
+from portal.http_protocol import BoundedHttpProtocol
 from portal.lifeline import wait_for_start
 from portal.up.listener import open_listener
 
@@ -70,7 +71,7 @@ def make_config(workers: int, application: str = APPLICATION) -> uvicorn.Config:
     return uvicorn.Config(
         application,
         loop="uvloop",
-        http="httptools",
+        http=BoundedHttpProtocol,
         ws="websockets-sansio",
         ws_per_message_deflate=False,
         ws_max_size=WEBSOCKET_MESSAGE_LIMIT,

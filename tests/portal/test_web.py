@@ -128,3 +128,76 @@ def test_answers_name_no_server_and_ignore_forwarded_addresses() -> None:
             answer_text += chunk
     assert b"\r\nserver:" not in answer_text.lower()
     assert seen == [("127.0.0.1", "http")]
+
+
+def converse(port: int, *pieces: bytes) -> bytes:
+    """Send bytes and return what comes until the server closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        try:
+            for piece in pieces:
+                client.sendall(piece)
+        except OSError:
+            pass  # the server has had enough
+        answer = b""
+        try:
+            while data := client.recv(65536):
+                answer += data
+        except ConnectionResetError:
+            pass
+        return answer
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 2**20, *[b"x" * 2**20] * 30],
+        [b"GET / HTTP/1.1\r\nHost: a\r\n", *[b"X-%d: y\r\n" % number * 1000 for number in range(300)]],
+        [b"GET /" + b"a" * 2**20, *[b"a" * 2**20] * 10],
+    ],
+    ids=["one endless header", "endless headers", "an endless address"],
+)
+def test_a_head_without_end_is_cut_off(pieces: list[bytes]) -> None:
+    with serve(echo) as port:
+        answer = converse(port, *pieces)
+        assert answer == b"" or answer.startswith((b"HTTP/1.1 431", b"HTTP/1.1 400"))
+        assert converse(port, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 200")
+
+
+def test_trailers_without_end_are_cut_off() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nX: "
+    with serve(echo) as port:
+        converse(port, head, *[b"x" * 2**20] * 30)
+        assert converse(port, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 200")
+
+
+def test_large_bodies_are_not_heads() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % 2**22
+    with serve(echo) as port:
+        assert converse(port, head, b"x" * 2**22).endswith(b"4194304")
+
+
+def test_a_connection_that_never_finishes_its_head_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("portal.http_protocol.HEAD_TIMEOUT_S", 0.3)
+    with serve(echo) as port:
+        assert converse(port, b"GET / HTTP/1.1\r\nHost: a\r\n") == b""
+        assert converse(port) == b""
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with the length of the body."""
+    if scope["type"] == "lifespan":
+        while (message := await receive())["type"] != "lifespan.shutdown":
+            await send({"type": f"{message['type']}.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    length, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        length += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    body = str(length).encode()
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

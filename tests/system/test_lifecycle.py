@@ -133,6 +133,12 @@ def test_the_engine_demands_a_key_that_only_the_gateway_knows(corral: Stack) -> 
     assert corral.management_key not in " ".join(psutil.Process(ready["pid"]).cmdline())
 
 
+def test_an_impossible_status_of_an_engine_is_a_bad_gateway(corral: Stack) -> None:
+    corral.run_now("odd")
+    answer = corral.api.get("/api/v1/instances/odd/proxy/status/999")
+    assert (answer.status_code, answer.json()["error"]) == (502, "bad_gateway")
+
+
 def test_an_edited_preset_is_written_for_the_next_run(corral: Stack) -> None:
     """llamactl 11.2-18: an edited preset was not written, a cleared one stayed."""
 
