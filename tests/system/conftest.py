@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.engines.fixtures import llama_server, mlx_server, tiny_gguf, tiny_hf
+from tests.fakes.fixtures import fake_docker
 from tests.system.databases import make_database
 from tests.system.stack import Stack
 
-__all__ = ["llama_server", "mlx_server", "tiny_gguf", "tiny_hf"]
+__all__ = ["fake_docker", "llama_server", "mlx_server", "tiny_gguf", "tiny_hf"]
 
 StackFactory = Callable[..., Stack]
 
@@ -32,11 +33,17 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pat
     drop()
 
 
-def start_stack(folder: Path, request: pytest.FixtureRequest, **settings: str) -> Stack:
-    """Start a stack on the database under test and end it, models included, when the test is over."""
+def start_stack(
+    folder: Path, request: pytest.FixtureRequest, environment: Mapping[str, str] | None = None, **settings: str
+) -> Stack:
+    """Start a stack on the database under test and end it, models included, when the test is over.
+
+    ``environment`` holds variables beside Corral's own.
+    """
     data_dir, template = request.getfixturevalue("installation")
     url, drop = make_database(f"stack_{secrets.token_hex(4)}", template)
     stack = Stack(folder, **({"database_url": url} if url else {}), **settings)
+    stack.environment.update(environment or {})
     shutil.copytree(data_dir, stack.data_dir)
 
     def end() -> None:
@@ -67,9 +74,9 @@ def corral(shared_corral: Stack) -> Iterator[Stack]:
 def make_corral(request: pytest.FixtureRequest, tmp_path: Path) -> StackFactory:
     """Return a function that starts a Corral of the test's own, with settings of its own."""
 
-    def make(**settings: str) -> Stack:
+    def make(environment: Mapping[str, str] | None = None, **settings: str) -> Stack:
         folder = tmp_path / secrets.token_hex(4)
         folder.mkdir()
-        return start_stack(folder, request, **settings)
+        return start_stack(folder, request, environment, **settings)
 
     return make

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -130,9 +130,10 @@ class Stack:
 
         def find() -> psutil.Process | None:
             for process in psutil.Process(self.process.pid).children(recursive=True):
-                words = process.cmdline()
-                if name in words or (name == "valkey" and words and "valkey-server" in words[0]):
-                    return process
+                with suppress(psutil.Error):  # it may end while it is looked at
+                    words = process.cmdline()
+                    if name in words or (name == "valkey" and words and "valkey-server" in words[0]):
+                        return process
             return None
 
         return poll(find, seconds=20, what=f"a process {name}")

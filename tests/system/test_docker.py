@@ -1,0 +1,62 @@
+"""Engines in containers, through a docker command that behaves as the real one does."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.fakes.fixtures import FakeDocker
+from tests.system.conftest import StackFactory
+from tests.system.stack import Stack, poll
+
+
+@pytest.fixture
+def docked(make_corral: StackFactory, fake_docker: FakeDocker) -> Stack:
+    """A Corral that finds the fake docker on its PATH."""
+    path = f"{fake_docker.folder}:{os.environ['PATH']}"
+    return make_corral(environment={"PATH": path, **fake_docker.environment})
+
+
+def only_container(docker: FakeDocker) -> dict[str, Any]:
+    containers = docker.read_containers()
+    assert len(containers) == 1, containers
+    return next(iter(containers.values()))
+
+
+@pytest.mark.parametrize("engine", ["llama_cpp", "vllm"])
+def test_a_container_is_started_with_its_environment_and_key_used_stopped_and_removed(
+    docked: Stack, fake_docker: FakeDocker, engine: str
+) -> None:
+    body = {
+        "backend_type": engine,
+        "docker_enabled": True,
+        "environment": {"CUDA_VISIBLE_DEVICES": "1"},
+        "backend_options": {"model": "org/model"},
+    }
+    answer = docked.api.post("/api/v1/instances/boxed", params={"start": "true"}, json=body)
+    assert answer.status_code == 201, answer.text
+    docked.wait_for("boxed", "ready")
+    container = only_container(fake_docker)
+    assert container["environment"]["CUDA_VISIBLE_DEVICES"] == "1"  # llamactl 11.2-22: it never reached the container
+    assert docked.chat("boxed").status_code == 200
+    pid = container["pid"]
+    assert docked.act("boxed", "stop").json()["state"] == "stopped"
+    assert not psutil.pid_exists(pid)
+    assert fake_docker.read_containers() == {}
+
+
+def test_a_container_outlives_a_killed_worker_and_is_still_stopped_by_name(
+    docked: Stack, fake_docker: FakeDocker
+) -> None:
+    docked.run_now("boxed", docker_enabled=True)
+    pid = only_container(fake_docker)["pid"]
+    worker = docked.part("worker")
+    worker.kill()
+    poll(lambda: docked.part("worker").pid != worker.pid, seconds=20, what="a new worker")
+    poll(lambda: "adopted run" in docked.said(), seconds=20, what="the adoption")
+    assert psutil.pid_exists(pid)
+    assert docked.act("boxed", "stop").json()["state"] == "stopped"
+    assert fake_docker.read_containers() == {}
