@@ -68,7 +68,20 @@ class NamesFile(StrEnum):
     MANY = "many"
     """Paths divided by commas, each perhaps with `:scale` or `=scale` behind it."""
     MAYBE = "maybe"
-    """A path, or something else such as a repository id, a template or JSON."""
+    """A path, or something else such as a repository id or JSON."""
+    TEMPLATE = "template"
+    """A path, or the text of a Jinja template."""
+
+
+class Risk(StrEnum):
+    """Why an option is an administrator's to set; the text completes "... may set this, because"."""
+
+    NONE = ""
+    CODE = "it can run code on the host"
+    MODEL_CODE = "it runs the code that comes with the model"
+    FILES = "it makes the engine write files or hand them out"
+    NETWORK = "it changes where the engine listens, what it serves there or whom it lets in"
+    FETCH = "it makes the engine talk to any address"
 
 
 @dataclass(frozen=True)
@@ -78,7 +91,8 @@ class OptionField:
     `flag` is the engine's spelling where it is not simply the name with dashes. `negative` is the flag that says
     "no" to a boolean, `""` when the engine has none. `pair` marks a flag followed by two values, `switch` a text
     option with the values on/off, so that true, false and the bare flag are understood. `words` are words an integer
-    option takes in place of a number, with the number that means the same; `suffixes` allows 32k and 32K.
+    option takes in place of a number, with the number that means the same; `suffixes` allows 32k and 32K. `risk`
+    says why only an administrator may set it.
     """
 
     name: str
@@ -95,11 +109,25 @@ class OptionField:
     switch: bool = False
     suffixes: bool = False
     words: tuple[tuple[str, int], ...] = ()
+    risk: Risk = Risk.NONE
 
     @property
     def long_flag(self) -> str:
         """The flag as the engine wants it: `--ctx-size`."""
         return self.flag or "--" + self.name.replace("_", "-")
+
+
+@dataclass(frozen=True)
+class Privilege:
+    """A setting that an administrator must have made.
+
+    `option` is its name, `message` the sentence that refuses it to others. `approved` is what an administrator agreed
+    to: whoever sends the same again needs no second approval, whoever sends something else does.
+    """
+
+    option: str
+    approved: object
+    message: str
 
 
 @dataclass(frozen=True)
@@ -222,6 +250,10 @@ class Backend(ABC):
 
         Errs on the side of reporting: a text that may be a path is one. Paths are as written, relative ones too.
         """
+
+    def privileges_in(self, options: Mapping[str, Any]) -> list[Privilege]:
+        """Each of these normalised options that only an administrator may set so; none where all are theirs."""
+        return []
 
     def upstream_host(self, options: Mapping[str, Any]) -> str:
         """The host to connect to. An engine listening on every address is reached at 127.0.0.1."""

@@ -14,7 +14,9 @@ from instances.backends.base import (
     NormalizedOptions,
     OptionError,
     ParsedCommand,
+    Privilege,
     Readiness,
+    Risk,
 )
 from instances.backends.commandline import CommandLineParser
 from instances.backends.docker import (
@@ -25,7 +27,7 @@ from instances.backends.docker import (
 )
 from instances.backends.fields import FieldIndex
 from instances.backends.files import files_named_by
-from instances.backends.normalize import normalize
+from instances.backends.normalize import EXTRA, normalize
 from instances.backends.prefixes import CommandShape
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
@@ -38,6 +40,8 @@ class FlagBackend(Backend):
     style: ArgumentStyle
     shape: CommandShape
     model_options: Sequence[str] = ("model",)
+    code_sources: Sequence[str] = ("model",)
+    """Options that say whose code an option of `Risk.MODEL_CODE` would run."""
 
     def __init__(self) -> None:
         self._index = FieldIndex(self.fields)
@@ -63,6 +67,25 @@ class FlagBackend(Backend):
     def files_named_by(self, options: Mapping[str, Any]) -> list[tuple[str, str]]:
         """See `files.files_named_by`."""
         return files_named_by(self.fields, options)
+
+    def privileges_in(self, options: Mapping[str, Any]) -> list[Privilege]:
+        """The catalogued options that carry a risk, and every option that isn't catalogued.
+
+        Those unknown are all refused, since engines accept abbreviations and gain options that run code. What is
+        false or zero asks for nothing. Code of a model is approved for that model alone.
+        """
+        found = []
+        for option in self.fields:
+            if option.risk is Risk.NONE or not (value := options.get(option.name)):
+                continue
+            sources = self.code_sources if option.risk is Risk.MODEL_CODE else ()
+            approved = (value, *(options.get(name) for name in sources))
+            found.append(Privilege(option.name, approved, f"{option.risk}, so only an administrator may set this"))
+        for name, value in options.get(EXTRA, {}).items():
+            if value is not False:
+                unknown = "only an administrator may set options that Corral doesn't know"
+                found.append(Privilege(f"{EXTRA}.{name}", value, unknown))
+        return found
 
     def build_command(self, launch: Launch) -> Command:
         """The engine itself or its container.

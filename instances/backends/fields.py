@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from instances.backends.base import ListForm, NamesFile, OptionField, OptionKind
+from instances.backends.base import ListForm, NamesFile, OptionField, OptionKind, Risk
 
-_FILE_MARKS = {"file": NamesFile.YES, "files": NamesFile.MANY, "maybe": NamesFile.MAYBE}
+_FILE_MARKS = {
+    "file": NamesFile.YES,
+    "files": NamesFile.MANY,
+    "maybe": NamesFile.MAYBE,
+    "template": NamesFile.TEMPLATE,
+}
 _PLAIN_MARKS = frozenset(_FILE_MARKS) | {"basic", "pair", "switch", "suffixes", "no"}
 
 
 def read_table(text: str) -> tuple[OptionField, ...]:
     """Read lines `type name alias... | mark...`; a line `[name]` starts a group of the form.
 
-    Marks: `file`, `files` (divided by commas, perhaps scaled) and `maybe` name files; `basic` belongs among the few
-    options shown first; `pair` takes two values; `switch` is on/off in words; `suffixes` takes 32k and 32K;
-    `no` has a `--no-` flag; `flag=--x` is the engine's spelling; `form=` is how a list is written; `words=all:-2`
-    are words an integer takes. Where the table itself holds `no_<name>`, that is the flag for "no".
+    Marks: `file`, `files` (divided by commas, perhaps scaled), `maybe` and `template` name files; `risk=code` (or
+    another of `Risk`) keeps the option for administrators; `basic` belongs among the few options shown first; `pair`
+    takes two values; `switch` is on/off in words; `suffixes` takes 32k and 32K; `no` has a `--no-` flag;
+    `flag=--x` is the engine's spelling; `form=` is how a list is written; `words=all:-2` are words an integer takes.
+    Where the table itself holds `no_<name>`, that is the flag for "no".
     """
     rows = [_read_row(line, group) for group, line in _rows(text)]
     names = {row.name: row for row in rows}
@@ -60,6 +66,7 @@ def _read_row(line: str, group: str) -> OptionField:
         pair="pair" in plain,
         switch="switch" in plain,
         suffixes="suffixes" in plain,
+        risk=Risk[valued.get("risk", "none").upper().replace("-", "_")],
         words=tuple((word, int(number)) for word, number in words),
     )
 

@@ -8,24 +8,45 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from instances.backends.base import NamesFile, OptionField
-from instances.backends.normalize import BARE, EXTRA
+from instances.backends.base import NamesFile, OptionError, OptionField
 
 _REPOSITORY = re.compile(r"(hf://)?[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+)?(@[\w.-]+)?", re.ASCII)
-_URL = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _FILE_ENDING = re.compile(
     r".+\.(gguf|bin|safetensors|pt|pth|json|jsonl|ya?ml|toml|ini|jinja2?|j2|txt|log|pem|key|crt|cert|py|so|db|sock|env)",
     re.IGNORECASE | re.DOTALL,
 )
-_SCALE = re.compile(r"(.+?)[:=][+-]?[0-9.]+", re.DOTALL)
-_TEMPLATE = re.compile(r"\{\{|\{%")
+_SCALE = re.compile(r"(.+?)[:=]\s*[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?\s*", re.IGNORECASE | re.DOTALL | re.ASCII)
+_SCALE_SIGN = re.compile("[:=]")
+_CSV_ROW = re.compile(r'("([^"]|"")*"|[^",]*)(,("([^"]|"")*"|[^",]*))*')
+_TEMPLATE = re.compile(r"\{\{|\{%|\{#")
 _NAMED = re.compile(r"[\w.-]+=(.+)", re.DOTALL)
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def check_file_names(option: OptionField, value: str | list[str]) -> None:
+    """Raise OptionError for a control character where `option` names a file; templates and JSON may have line breaks.
+
+    No file of models has one in its name, but engines and libraries don't agree on where such a text ends.
+    """
+    if option.names_file is NamesFile.NO:
+        return
+    for text in value if isinstance(value, list) else [value]:
+        names = [text]
+        if option.names_file is NamesFile.MAYBE:
+            names = _texts_in_json(text) or [text]
+        elif option.names_file is NamesFile.TEMPLATE and _TEMPLATE.search(text):
+            names = []
+        for name in names:
+            if found := _CONTROL.search(name):
+                raise OptionError(
+                    option.name, f"contains the control character U+{ord(found[0]):04X}; write a plain path without it"
+                )
 
 
 def files_named_by(fields: tuple[OptionField, ...], options: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(option, path text) for every file or folder in normalised options, `extra_args.<flag>` for the extra ones.
+    """(option, path text) for every file or folder in normalised options of the catalogue.
 
-    A text that might be a path is reported; a Hugging Face repository id (`org/name`) and a URL are not paths.
+    A text that might be a path is reported, addresses among them; a Hugging Face repository id (`org/name`) is none.
     """
     found: list[tuple[str, str]] = []
     for option in fields:
@@ -33,10 +54,6 @@ def files_named_by(fields: tuple[OptionField, ...], options: Mapping[str, Any]) 
             value = options[option.name]
             for text in value if isinstance(value, list) else [value]:
                 found += [(option.name, path) for path in _paths(option.names_file, text)]
-    for key, value in options.get(EXTRA, {}).items():
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and text not in BARE:
-                found += [(f"{EXTRA}.{key}", path) for path in possible_paths(text)]
     return found
 
 
@@ -45,35 +62,39 @@ def _paths(kind: NamesFile, text: str) -> Iterator[str]:
         yield text
     elif kind is NamesFile.MANY:
         for item in _comma_items(text):
-            scaled = _SCALE.fullmatch(item)
-            yield scaled[1] if scaled else item
+            yield from _without_scale(item)
+    elif kind is NamesFile.TEMPLATE:
+        yield from [] if _TEMPLATE.search(text) else [text]
     else:
         yield from possible_paths(text)
 
 
 def _comma_items(text: str) -> list[str]:
-    # llama.cpp reads these lists as one row of CSV, with double quotes around a path that has a comma.
-    try:
-        return [item for row in csv.reader([text]) for item in row if item] or [text]
-    except csv.Error:
-        return [text]
+    # llama.cpp reads these lists as one row of CSV, with double quotes around a path that has a comma. Readers differ
+    # in what a quote elsewhere means, so that then every piece between commas counts as a path.
+    if _CSV_ROW.fullmatch(text):
+        try:
+            return [item for row in csv.reader([text], strict=True) for item in row if item] or [text]
+        except csv.Error:
+            pass
+    return [piece for piece in text.replace('"', "").split(",") if piece] or [text]
+
+
+def _without_scale(item: str) -> list[str]:
+    """The path in `path:0.5` or `path=1e0`; both readings where it isn't clear whether that is a scale."""
+    if scaled := _SCALE.fullmatch(item):
+        return [scaled[1]]
+    sign = _SCALE_SIGN.search(item, max(item.rfind("/"), item.rfind("\\")) + 1)
+    return [item, item[: sign.start()]] if sign and sign.start() else [item]
 
 
 def possible_paths(text: str) -> list[str]:
     """Every path in `text`: the text itself, what stands behind `name=`, list items, and the texts inside JSON."""
-    if text.lstrip()[:1] in ("{", "[", '"'):
-        try:
-            return [path for part in _texts_in(json.loads(text)) for path in possible_paths_of_text(part)]
-        except (ValueError, RecursionError):
-            # Not JSON after all: a template, perhaps, or a path that begins with a bracket.
-            return possible_paths_of_text(text)
-    return possible_paths_of_text(text)
+    return [path for part in _texts_in_json(text) or [text] for path in possible_paths_of_text(part)]
 
 
 def possible_paths_of_text(text: str) -> list[str]:
     """As `possible_paths`, for a text that is not JSON."""
-    if _TEMPLATE.search(text) or ("\n" in text and not text.startswith(("/", "~", "."))):
-        return []
     found: list[str] = []
     for item in dict.fromkeys([text, *text.split(",")]) if "," in text else [text]:
         named = _NAMED.fullmatch(item)
@@ -85,10 +106,8 @@ def possible_paths_of_text(text: str) -> list[str]:
 
 def looks_like_path(text: str) -> bool:
     """Whether `text` may name something in the file system: by a slash, a file's ending, or a ~ or .. in front."""
-    if not text or _URL.match(text):
+    if not text or _REPOSITORY.fullmatch(text):
         return False
-    if _REPOSITORY.fullmatch(text) and ".." not in text.split("/"):
-        return text.startswith(".")
     return (
         "/" in text
         or "\\" in text
@@ -96,6 +115,16 @@ def looks_like_path(text: str) -> bool:
         or text in (".", "..")
         or _FILE_ENDING.fullmatch(text) is not None
     )
+
+
+def _texts_in_json(text: str) -> list[str]:
+    """The texts inside `text` if it is JSON of more than a number; none for a path that begins with a bracket."""
+    if text.lstrip()[:1] not in ("{", "[", '"'):
+        return []
+    try:
+        return list(_texts_in(json.loads(text)))
+    except (ValueError, RecursionError):
+        return []
 
 
 def _texts_in(value: object) -> Iterator[str]:

@@ -13,6 +13,7 @@ from instances.backends.base import (
     OptionKind,
 )
 from instances.backends.fields import FieldIndex, plain_name
+from instances.backends.files import check_file_names
 from instances.backends.values import (
     as_json_text,
     check_text,
@@ -82,6 +83,7 @@ class _KnownOptions:
         decoded = "" if is_absent(value) else decode(option, value)
         if is_absent(decoded):
             return
+        check_file_names(option, decoded)
         name = option.name
         if name not in self.values or self.values[name] == decoded:
             self.values[name] = decoded

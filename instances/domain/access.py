@@ -7,7 +7,7 @@ acts as its owner; one of mode ``per_instance`` opens only the instances it list
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,17 @@ from django.db.models import QuerySet
 from accounts.domain.actors import Actor
 from instances.backends.registry import get_backend
 from instances.domain.names import check_name
-from instances.domain.presets import files_named_by_preset
 from instances.enums import ShareLevel
 from instances.errors import InstanceNotFound, PermissionDenied
 from instances.models import Instance, InstanceShare
 
 LEVELS = [ShareLevel.USE, ShareLevel.OPERATE, ShareLevel.MANAGE]
-ADMINISTRATORS_OPTIONS = ("environment", "command_override")
-"""Options that let whoever sets them run code of their own on the host."""
+ADMINISTRATORS_OPTIONS = {
+    "environment": "it can run code on the host",
+    "command_override": "it can run code on the host",
+    "preset_ini": "it may hold any option of the engine",
+}
+"""Options beside the engine's own that only administrators may set, and why."""
 
 
 def visible_instances(actor: Actor) -> QuerySet[Instance]:
@@ -77,7 +80,11 @@ def has_level(actor: Actor, instance: Instance, level: ShareLevel) -> bool:
 def require_level(actor: Actor, instance: Instance, level: ShareLevel) -> None:
     """Raise PermissionDenied unless the actor may do with the instance what ``level`` allows."""
     if not has_level(actor, instance, level):
-        verb = {ShareLevel.USE: "use", ShareLevel.OPERATE: "operate (start, stop, read the log of)", ShareLevel.MANAGE: "change"}[level]
+        verb = {
+            ShareLevel.USE: "use",
+            ShareLevel.OPERATE: "operate (start, stop, read the log of)",
+            ShareLevel.MANAGE: "change",
+        }[level]
         raise PermissionDenied(f"You may not {verb} {instance.name}. Ask its owner or an administrator.")
 
 
@@ -100,26 +107,22 @@ def check_options_allowed(
         return
     backend = get_backend(backend_type)
     granted: Mapping[str, Any] = before.options if before and before.backend_type == backend_type else {}
-    same_engine_options = granted.get("backend_options") == options.get("backend_options")
-    if backend.administrators_only and not (granted and same_engine_options):
-        raise refuse_option("backend_type", f"{backend.label} runs any program")
-    for name in ADMINISTRATORS_OPTIONS:
+    engine, engine_granted = (stored.get("backend_options", {}) for stored in (options, granted))
+    if backend.administrators_only and not (granted and engine == engine_granted):
+        raise refuse_option("backend_type", f"{backend.label} runs any program, so only an administrator may set this")
+    for name, why in ADMINISTRATORS_OPTIONS.items():
         if options.get(name) and options.get(name) != granted.get(name):
-            raise refuse_option(name, "it can run code on the host")
-    allowed = set(named_files(backend_type, granted))
-    for option, text in named_files(backend_type, options):
-        if (option, text) not in allowed and not is_in_model_roots(text):
+            raise refuse_option(name, f"{why}, so only an administrator may set this")
+    approved = {privilege.option: privilege.approved for privilege in backend.privileges_in(engine_granted)}
+    for privilege in backend.privileges_in(engine):
+        if privilege.option not in approved or approved[privilege.option] != privilege.approved:
+            raise refuse_option(f"backend_options.{privilege.option}", privilege.message)
+    named = set(backend.files_named_by(engine_granted))
+    for option, text in backend.files_named_by(engine):
+        if (option, text) not in named and not is_in_model_roots(text):
             roots = ", ".join(str(root) for root in settings.CORRAL.model_roots)
-            raise refuse_option(option, f"{text} is not inside a model folder ({roots})")
-
-
-def named_files(backend_type: str, options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield (option, path) for every file of the host that the options name."""
-    backend = get_backend(backend_type)
-    for option, text in backend.files_named_by(options.get("backend_options", {})):
-        yield f"backend_options.{option}", text
-    if preset := options.get("preset_ini"):
-        yield from files_named_by_preset(backend, preset)
+            why = f"{text} is not inside a model folder ({roots}), so only an administrator may set this"
+            raise refuse_option(f"backend_options.{option}", why)
 
 
 def is_in_model_roots(text: str) -> bool:
@@ -136,5 +139,5 @@ def is_in_model_roots(text: str) -> bool:
 
 def refuse_option(option: str, why: str) -> PermissionDenied:
     """Return the error for an option that only an administrator may set so."""
-    message = f"{option}: {why}, so only an administrator may set this."
+    message = f"{option}: {why}."
     return PermissionDenied(message, fields={option: message})

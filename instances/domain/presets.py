@@ -8,10 +8,8 @@ with configparser, which takes an indented line as a continuation of the value b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from instances.backends.base import Backend, OptionError
 from instances.errors import InvalidOptions
 
 PRESET_BYTES = 256 * 1024
@@ -55,18 +53,3 @@ def refuse(fault: str) -> InvalidOptions:
     """Return the error for a preset that can't be used."""
     message = f"preset_ini can't be used: {fault}."
     return InvalidOptions(message, fields={FIELD: message})
-
-
-def files_named_by_preset(backend: Backend, text: str) -> Iterator[tuple[str, str]]:
-    """Yield (option, path) for everything in the preset that may name a file of the host; errs on the side of yes."""
-    for line in read_preset(text):
-        name = f"{FIELD} {line.key}"
-        try:
-            options = backend.normalize_options({line.key: line.value}).options
-        except OptionError:
-            options = {}
-        named = backend.files_named_by(options) if options else []
-        if named:
-            yield from ((name, path) for _, path in named)
-        elif line.key.upper().startswith("LLAMA_ARG_") or line.value.startswith(("/", "~", ".")) or "\\" in line.value:
-            yield name, line.value

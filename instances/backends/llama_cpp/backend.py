@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from instances.backends.arguments import ArgumentStyle
-from instances.backends.base import Launch, OptionField, OptionKind, Readiness
+from instances.backends.base import (
+    Launch,
+    NormalizedOptions,
+    OptionError,
+    OptionField,
+    OptionKind,
+    Privilege,
+    Readiness,
+)
 from instances.backends.engine import FlagBackend
 from instances.backends.llama_cpp.options import OPTIONS
 from instances.backends.prefixes import CommandShape
@@ -17,6 +26,9 @@ _NEWER_SWITCHES = (
     " show_timings skip_chat_parsing spec_default spec_draft_backend_sampling ui ui_mcp_proxy webui_mcp_proxy"
 )
 _SHORT = "ag cms cl co ctxcp fitp lm mmdev no-ag no-cnv Cd Crd Cbd Crbd rea sys sysf"
+_URL_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+/?", re.ASCII)
+# With both options llama-server downloads from the repository over the file.
+_DOWNLOADED_OVER = (("model", "hf_repo"), ("model_draft", "hf_repo_draft"), ("model_vocoder", "hf_repo_v"))
 
 
 class LlamaCppBackend(FlagBackend):
@@ -35,6 +47,29 @@ class LlamaCppBackend(FlagBackend):
     )
     shape = CommandShape(executables=("llama-server",))
     model_options = ("model", "hf_repo", "model_url", "docker_repo", "models_dir", "models_preset")
+
+    def normalize_options(self, raw: object) -> NormalizedOptions:
+        """As for every engine; the prefix must be a path that can stand in a request line as it is (RFC 3986, 3.3)."""
+        normalized = super().normalize_options(raw)
+        prefix = normalized.options.get("api_prefix", "/")
+        if prefix != "/" and (not _URL_PATH.fullmatch(prefix) or {".", ".."} & set(prefix.split("/"))):
+            raise OptionError(
+                "api_prefix",
+                'is not a path such as /llm; begin with "/" and use letters, digits and "-._~" between them',
+            )
+        return normalized
+
+    def privileges_in(self, options: Mapping[str, Any]) -> list[Privilege]:
+        """As for every engine, and a download that would replace a file of the model folders."""
+        return super().privileges_in(options) + [
+            Privilege(
+                repository,
+                (options[file], options[repository], options.get(repository.replace("repo", "file"))),
+                f"with {file} it downloads over that file, so only an administrator may set both",
+            )
+            for file, repository in _DOWNLOADED_OVER
+            if file in options and repository in options
+        ]
 
     def arguments(self, options: Mapping[str, Any], launch: Launch, *, in_container: bool) -> list[str]:
         """The catalogue's flags, then the instance's own file of presets unless the options name another."""

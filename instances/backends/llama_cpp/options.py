@@ -79,8 +79,8 @@ OPTIONS = read_table(
     list  control_vector_scaled      | files
     str   control_vector_layer_range | pair
     str   model                      m | file basic
-    str   model_url                  mu
-    str   docker_repo                dr
+    str   model_url                  mu | risk=fetch
+    str   docker_repo                dr | risk=fetch
     str   hf_repo                    hf hfr | basic
     str   hf_repo_draft              hfd hfrd
     str   hf_file                    hff
@@ -88,7 +88,7 @@ OPTIONS = read_table(
     str   hf_file_v                  hffv
     str   hf_token                   hft
     bool  log_disable
-    str   log_file                   | file
+    str   log_file                   | file risk=files
     str   log_colors                 | switch
     bool  verbose                    v log_verbose
     bool  offline
@@ -136,7 +136,7 @@ OPTIONS = read_table(
     int   ctx_checkpoints            swa_checkpoints
     int   cache_ram                  cram
     str   lookup_cache_static        lcs | file
-    str   lookup_cache_dynamic       lcd | file
+    str   lookup_cache_dynamic       lcd | file risk=files
     bool  kv_unified                 kvu
     bool  no_kv_unified              no_kvu
     bool  context_shift
@@ -151,7 +151,7 @@ OPTIONS = read_table(
     bool  cont_batching              cb
     bool  no_cont_batching           nocb
     str   mmproj                     mm | file
-    str   mmproj_url                 mmu
+    str   mmproj_url                 mmu | risk=fetch
     bool  mmproj_auto
     bool  no_mmproj
     bool  no_mmproj_auto             no_mmproj
@@ -163,20 +163,20 @@ OPTIONS = read_table(
     bool  cpu_moe_draft              cmoed
     int   n_cpu_moe_draft            ncmoed
     str   alias                      a
-    str   host
+    str   host                       | risk=network
     int   port
-    str   path                       | file
-    str   api_prefix
-    str   webui_config
-    str   webui_config_file          | file
+    str   path                       | file risk=network
+    str   api_prefix                 | risk=network
+    str   webui_config               | risk=network
+    str   webui_config_file          | file risk=network
     bool  webui
     bool  no_webui
     bool  embedding                  embeddings
     bool  reranking                  rerank
     str   api_key
-    str   api_key_file               | file
-    str   ssl_key_file               | file
-    str   ssl_cert_file              | file
+    str   api_key_file               | file risk=network
+    str   ssl_key_file               | file risk=network
+    str   ssl_cert_file              | file risk=network
     str   chat_template_kwargs
     int   timeout                    to
     int   threads_http
@@ -187,10 +187,10 @@ OPTIONS = read_table(
     bool  props
     bool  slots
     bool  no_slots
-    str   slot_save_path             | file
-    str   media_path                 | file
+    str   slot_save_path             | file risk=files
+    str   media_path                 | file risk=files
     str   models_dir                 | file
-    str   models_preset              | file basic
+    str   models_preset              | file basic risk=code
     int   models_max
     bool  models_autoload
     bool  no_models_autoload

@@ -16,6 +16,7 @@ class MlxLmBackend(FlagBackend):
     config_key = "mlx"
     label = "MLX"
     fields = OPTIONS
+    code_sources = ("model", "draft_model", "adapter_path")
     style = ArgumentStyle(joins_dashed_values=True, uncatalogued=(OptionField("pipeline", OptionKind.BOOL),))
     shape = CommandShape(
         executables=("mlx_lm.server", "mlx_lm"), subcommands=("server",), modules=("mlx_lm.server", "mlx_lm")

@@ -34,6 +34,10 @@ class VllmBackend(FlagBackend):
     config_key = "vllm"
     label = "vLLM"
     fields = OPTIONS
+    code_sources = (
+        "model", "revision", "code_revision", "tokenizer", "tokenizer_revision", "speculative_model",
+        "speculative_revision",
+    )  # fmt: skip
     supports_docker = True
     style = ArgumentStyle(
         joins_dashed_values=True,

@@ -12,7 +12,7 @@ from instances.backends.fields import read_table
 OPTIONS = read_table(
     """
     [server]
-    str   host
+    str   host                       | risk=network
     int   port
     [engine]
     str   model                      | maybe basic
@@ -22,9 +22,9 @@ OPTIONS = read_table(
     str   code_revision
     str   tokenizer_revision
     str   tokenizer_mode
-    bool  trust_remote_code          | no
-    str   download_dir               | file
-    str   load_format
+    bool  trust_remote_code          | no risk=model-code
+    str   download_dir               | file risk=files
+    str   load_format                | risk=code
     str   config_format
     str   dtype
     str   kv_cache_dtype
@@ -32,9 +32,9 @@ OPTIONS = read_table(
     int   seed
     int   max_model_len              | suffixes words=auto:-1
     str   guided_decoding_backend
-    str   distributed_executor_backend
-    bool  worker_use_ray
-    bool  ray_workers_use_nsight     | no
+    str   distributed_executor_backend | risk=code
+    bool  worker_use_ray             | risk=code
+    bool  ray_workers_use_nsight     | no risk=code
     int   block_size
     bool  enable_prefix_caching      | no
     bool  disable_sliding_window     | no
@@ -55,9 +55,9 @@ OPTIONS = read_table(
     int   max_context_len_to_capture
     int   max_seq_len_to_capture
     bool  disable_custom_all_reduce  | no
-    int   tokenizer_pool_size
-    str   tokenizer_pool_type
-    str   tokenizer_pool_extra_config | maybe
+    int   tokenizer_pool_size        | risk=code
+    str   tokenizer_pool_type        | risk=code
+    str   tokenizer_pool_extra_config | maybe risk=code
     bool  enable_lora_bias
     int   lora_extra_vocab_size
     int   lora_rank
@@ -67,7 +67,7 @@ OPTIONS = read_table(
     int   pipeline_parallel_size
     int   max_parallel_loading_workers
     bool  disable_async_output_proc
-    str   worker_class
+    str   worker_class               | risk=code
     str   enabled_lora_modules       | maybe
     int   max_lora_rank
     bool  fully_sharded_loras        | no
@@ -84,25 +84,25 @@ OPTIONS = read_table(
     int   speculative_disable_by_batch_size
     int   ngpt_speculative_length
     bool  speculative_disable_mqa
-    str   model_loader_extra_config  | maybe
+    str   model_loader_extra_config  | maybe risk=code
     str   ignore_patterns
     str   preloaded_lora_modules     | maybe
     [server]
-    str   uds                        | file
+    str   uds                        | file risk=network
     str   uvicorn_log_level
     str   response_role
-    str   ssl_keyfile                | file
-    str   ssl_certfile               | file
-    str   ssl_ca_certs               | file
-    int   ssl_cert_reqs
-    str   root_path
-    list  middleware                 | maybe
+    str   ssl_keyfile                | file risk=network
+    str   ssl_certfile               | file risk=network
+    str   ssl_ca_certs               | file risk=network
+    int   ssl_cert_reqs              | risk=network
+    str   root_path                  | risk=network
+    list  middleware                 | maybe risk=code
     bool  return_tokens_as_token_ids | no
     bool  disable_frontend_multiprocessing
     bool  enable_auto_tool_choice    | no
     str   tool_call_parser
-    str   tool_server
-    str   chat_template              | maybe
+    str   tool_server                | risk=fetch
+    str   chat_template              | template
     str   chat_template_content_format
     bool  allow_credentials          | no
     list  allowed_origins            | form=json
@@ -112,20 +112,20 @@ OPTIONS = read_table(
     bool  enable_log_outputs         | no
     bool  enable_token_usage
     bool  enable_async_engine_debug
-    bool  engine_use_ray
+    bool  engine_use_ray             | risk=code
     bool  disable_log_requests       | no
     int   max_log_len
     [engine]
     str   task
-    str   multi_modal_config
+    str   multi_modal_config         | risk=code
     str   limit_mm_per_prompt
     bool  enable_sleep_mode          | no
     bool  enable_chunking_request
-    str   compilation_config
+    str   compilation_config         | risk=code
     bool  disable_sliding_window_mask
     bool  enable_trtllm_engine_latency
     str   override_pooling_config
-    str   override_neuron_config
+    str   override_neuron_config     | risk=code
     int   override_kv_cache_align_size
     """
 )

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from instances.backends.registry import get_backend
+from instances.backends.base import NamesFile, OptionError, OptionKind
+from instances.backends.registry import BACKENDS, get_backend
 
 CASES: list[tuple[str, dict[str, Any], list[tuple[str, str]]]] = [
     ("llama_cpp", {"model": "a.gguf", "mmproj": "/m/p.gguf"}, [("model", "a.gguf"), ("mmproj", "/m/p.gguf")]),
@@ -23,27 +24,6 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[str, str]]]] = [
         ],
     ),
     ("llama_cpp", {"extra_args": {"log-file": "/etc/x"}}, [("log_file", "/etc/x")]),
-    (
-        "llama_cpp",
-        {
-            "extra_args": {
-                "mcp_servers_config": "~/mcp.json",
-                "tools": "all",
-                "hidden": ["a", "x=/etc/passwd"],
-                "json": {"deep": [{"file": "../up"}]},
-                "url": "https://host/path",
-                "local": "file:///etc/shadow",
-                "repo": "org/name",
-                "flag": "",
-            }
-        },
-        [
-            ("extra_args.mcp_servers_config", "~/mcp.json"),
-            ("extra_args.hidden", "/etc/passwd"),
-            ("extra_args.json", "../up"),
-            ("extra_args.local", "/etc/shadow"),
-        ],
-    ),
     ("vllm", {"model": "org/name", "tokenizer": "org/name-2.5", "chat_template": "{{ a }}</s>"}, []),
     ("vllm", {"model": "/models/a"}, [("model", "/models/a")]),
     ("vllm", {"model": "./a"}, [("model", "./a")]),
@@ -56,11 +36,13 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[str, str]]]] = [
         [("lora_modules", "/l/x"), ("lora_modules", "/l/y"), ("ssl_keyfile", "key")],
     ),
     ("vllm", {"chat_template": "/t.jinja"}, [("chat_template", "/t.jinja")]),
-    ("vllm", {"config": "c.yaml"}, [("extra_args.config", "c.yaml")]),
+    ("vllm", {"chat_template": "chatml"}, [("chat_template", "chatml")]),
+    ("vllm", {"model": "s3://bucket/a"}, [("model", "s3://bucket/a")]),
+    ("vllm", {"model": "file:///etc/shadow"}, [("model", "/etc/shadow")]),
     (
         "mlx_lm",
         {"model": "/m/x", "adapter_path": "adapters", "draft_model": "org/name"},
-        [("model", "/m/x"), ("adapter_path", "adapters")],
+        [("model", "/m/x"), ("adapter_path", "adapters"), ("draft_model", "org/name")],
     ),
     (
         "command",
@@ -74,3 +56,62 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[str, str]]]] = [
 def test_every_named_file_is_reported(engine: str, raw: dict[str, Any], files: list[tuple[str, str]]) -> None:
     backend = get_backend(engine)
     assert sorted(backend.files_named_by(backend.normalize_options(raw).options)) == sorted(files)
+
+
+@pytest.mark.parametrize("scale", ["1", "-0.5", "+.5", "1e0", "1E-3", "2.e+1", " 1"])
+@pytest.mark.parametrize("sign", [":", "="])
+def test_a_scale_is_no_part_of_a_path(sign: str, scale: str) -> None:
+    options = get_backend("llama_cpp").normalize_options({"lora_scaled": f"/m/a.gguf{sign}{scale}"}).options
+    assert get_backend("llama_cpp").files_named_by(options) == [("lora_scaled", "/m/a.gguf")]
+
+
+@pytest.mark.parametrize("scale", ["inf", "0x1p3", "1abc", ""])
+def test_what_may_be_a_scale_or_a_name_is_reported_both_ways(scale: str) -> None:
+    found = get_backend("llama_cpp").files_named_by({"lora_scaled": [f"/m/a.gguf:{scale}"]})
+    assert found == [("lora_scaled", f"/m/a.gguf:{scale}"), ("lora_scaled", "/m/a.gguf")]
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("/m/a\n,/outside", "/outside"),
+        ('"/m/a,/outside', "/outside"),
+        ('/m/a","/m/b,/outside', "/outside"),
+        ('"/m/a"x,/outside', "/outside"),
+        ('"/m/a""b","/outside"', "/outside"),
+    ],
+)
+def test_no_quote_and_no_line_break_hides_a_path_of_a_list(text: str, hidden: str) -> None:
+    assert ("lora", hidden) in get_backend("llama_cpp").files_named_by({"lora": [text]})
+
+
+def test_a_long_list_takes_no_long_time() -> None:
+    backend = get_backend("llama_cpp")
+    for text in ("/m/a:" + "1" * 100_000 + "x", "a:" * 50_000, '"' * 99_999, ",:" * 50_000):
+        assert backend.files_named_by({"lora_scaled": [text]})
+
+
+FILE_OPTIONS = [
+    (backend.type, option)
+    for backend in BACKENDS.values()
+    for option in backend.fields
+    if option.names_file is not NamesFile.NO
+]
+
+
+@pytest.mark.parametrize("character", ["\n", "\r", "\t", "\0", "\x1b", "\x7f", "\x85", "\u2028"])
+@pytest.mark.parametrize(("engine", "option"), FILE_OPTIONS, ids=[f"{e}.{o.name}" for e, o in FILE_OPTIONS])
+def test_no_option_that_names_a_file_takes_a_control_character(engine: str, option: Any, character: str) -> None:
+    text = f"/m/a{character},/outside"
+    for value in (text, f'{option.name}="{text}"'):
+        with pytest.raises(OptionError, match="contains the control character") as caught:
+            get_backend(engine).normalize_options({option.name: [value] if option.kind is OptionKind.LIST else value})
+        assert caught.value.field == option.name
+
+
+def test_templates_and_json_may_have_line_breaks_but_no_path_inside_them() -> None:
+    backend = get_backend("vllm")
+    kept = {"chat_template": "{% if a %}\n{{ b }}", "lora_modules": ['{"name": "y",\n "path": "/l/y"}']}
+    assert backend.normalize_options(kept).options == {"lora_modules": kept["lora_modules"], **kept}
+    with pytest.raises(OptionError, match=r"U\+000A"):
+        backend.normalize_options({"lora_modules": ['{"name": "y", "path": "/l/y\\n"}']})
