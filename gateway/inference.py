@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import msgspec
 
 from gateway.authenticate import Authenticator
@@ -28,12 +30,14 @@ class InferenceRoutes:
         demand: Demand,
         forwarder: Forwarder,
         *,
+        look_again: Callable[[], Awaitable[None]],
         max_body_bytes: int,
     ) -> None:
         self._authenticator = authenticator
         self._routes = routes
         self._demand = demand
         self._forwarder = forwarder
+        self._look_again = look_again
         self._max_body_bytes = max_body_bytes
 
     async def serve(self, exchange: Exchange) -> None:
@@ -53,6 +57,9 @@ class InferenceRoutes:
         model = exchange.model = find_model(body)
         while True:
             resolved = self._routes.resolve_model(model)
+            if resolved is None:
+                await self._look_again()
+                resolved = self._routes.resolve_model(model)
             if resolved is None:
                 raise unknown_instance(model, param="model")
             route, wanted_model = resolved

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from urllib.parse import unquote
 
 from gateway.authenticate import Authenticator
@@ -37,10 +38,18 @@ UNTRUSTED = [(b"content-security-policy", b"sandbox"), (b"x-content-type-options
 class InstanceProxyRoutes:
     """Forwards any method to a running instance; never starts one."""
 
-    def __init__(self, authenticator: Authenticator, routes: RouteTable, forwarder: Forwarder) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        routes: RouteTable,
+        forwarder: Forwarder,
+        *,
+        look_again: Callable[[], Awaitable[None]],
+    ) -> None:
         self._authenticator = authenticator
         self._routes = routes
         self._forwarder = forwarder
+        self._look_again = look_again
 
     async def serve(self, exchange: Exchange) -> None:
         """Answer one request. Raises `GatewayError` (401, 403, 404, 502, 503) and `ClientGone`."""
@@ -48,6 +57,9 @@ class InstanceProxyRoutes:
         self._routes.require_loaded()
         name, path = split_proxy_path(exchange.raw_path)
         route = self._routes.by_name.get(name)
+        if route is None:
+            await self._look_again()
+            route = self._routes.by_name.get(name)
         if route is None:
             raise unknown_instance(name)
         if not principal.may_use(route.instance_id):

@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 EVENT_GROUP = "events"
 _ROUTE_EVENTS = frozenset(("instance.changed", "instance.deleted"))
 _MIN_REFRESH_GAP_S = 0.01
+_LOOK_GAP_S = 0.2
 _RETRY_S = 1.0
 
 
@@ -57,6 +58,9 @@ class Runtime:
         self._refresh_wanted = asyncio.Event()
         self._is_failing = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._look: asyncio.Task[None] | None = None
+        self._looks_begun = self._looks_ended = 0
+        self._looked_at = 0.0
 
     async def start(self) -> None:
         """Read the routes once, as well as possible, and start the tasks."""
@@ -70,14 +74,35 @@ class Runtime:
 
     async def stop(self) -> None:
         """End the tasks and wait for them."""
-        for task in self._tasks:
+        tasks = [*self._tasks, self._look] if self._look is not None else self._tasks
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def catch_up(self) -> None:
         """Events may have been lost: read everything again."""
         self._keys.clear()
         self._refresh_wanted.set()
+
+    async def look_again(self) -> None:
+        """Return after a reading of the routes that began later than this call.
+
+        For a name that isn't known: it may be a moment old, its event still on the way. All who ask meanwhile share one
+        reading, and readings keep a distance, so unknown names can't load the database.
+        """
+        wanted = self._looks_begun + 1
+        while self._looks_ended < wanted:
+            if self._look is None or self._look.done():
+                self._look = asyncio.create_task(self._look_once(), name="gateway-look")
+            await asyncio.shield(self._look)
+
+    async def _look_once(self) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._looked_at + _LOOK_GAP_S - loop.time()))
+        self._looks_begun += 1
+        await self._refresh()
+        self._looked_at = loop.time()
+        self._looks_ended = self._looks_begun
 
     async def _keep_refreshing(self) -> None:
         while True:

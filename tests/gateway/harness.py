@@ -163,6 +163,7 @@ class Gateway:
             MANAGEMENT_KEY: Principal(kind="management", key_id=2, user_id=1, instances=None),
         }
         self.lookups: list[str] = []
+        self.loads = 0
         self.finished: list[Exchange] = []
         self.database_error: Exception | None = None
         self.app: GatewayApp = build_gateway(
@@ -177,6 +178,7 @@ class Gateway:
         self.port = 0
 
     def _load_snapshot(self) -> Snapshot:
+        self.loads += 1
         if self.database_error is not None:
             raise self.database_error
         return Snapshot(routes=self.routes)

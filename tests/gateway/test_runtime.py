@@ -132,3 +132,17 @@ async def test_a_server_without_lifespan_events_starts_it_with_the_first_request
     await gateway.app.stop()
     names = {task.get_name() for task in asyncio.all_tasks()}
     assert not any(name.startswith("gateway-") for name in names)
+
+
+async def test_a_name_that_came_a_moment_ago_is_found_though_no_event_told_of_it(upstream: Upstream) -> None:
+    async with Gateway(RARELY) as gateway:
+        gateway.routes = (make_route(upstream),)  # in the database, unknown to the gateway
+        assert (await gateway.ask()).status_code == 200
+
+
+async def test_unknown_names_share_readings_that_keep_their_distance() -> None:
+    async with Gateway(RARELY) as gateway:
+        before = gateway.loads
+        answers = await asyncio.gather(*(gateway.ask({"model": f"none-{number}"}) for number in range(50)))
+        assert {answer.status_code for answer in answers} == {404}
+        assert gateway.loads - before <= 3

@@ -41,7 +41,7 @@ def test_a_bad_setting_ends_a_part_with_one_sentence(
 ) -> None:
     monkeypatch.setenv("CORRAL_PORT", "http")
     assert main(["web"]) == 1
-    assert capsys.readouterr().err.startswith("corral: CORRAL_PORT is 'http'")
+    assert capsys.readouterr().err.startswith("corral: CORRAL_PORT must be a whole number")
 
 
 def test_a_user_is_made_with_a_role(db: None, type_line: Any) -> None:

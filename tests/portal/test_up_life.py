@@ -147,15 +147,16 @@ def test_the_parts_end_with_a_killed_manager_and_the_next_start_works(make_corra
 
 
 def test_an_orphaned_valkey_on_the_socket_is_replaced(make_corral: CorralFactory) -> None:
+    from portal.env import Settings
     from portal.up.valkey import find_valkey_binary
 
     corral = make_corral(prepared=True)
-    run_dir = corral.data_dir / "run"
-    run_dir.mkdir(parents=True)
-    words = [str(find_valkey_binary()), "--port", "0", "--unixsocket", str(run_dir / "valkey.sock"), "--save", ""]
-    orphan = psutil.Popen(words, cwd=run_dir)
+    place = Settings(data_dir=corral.data_dir).valkey_socket
+    place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    words = [str(find_valkey_binary()), "--port", "0", "--unixsocket", str(place), "--save", ""]
+    orphan = psutil.Popen(words, cwd=place.parent)
     try:
-        poll((run_dir / "valkey.sock").exists, seconds=10, what="the orphan listens")
+        poll(place.exists, seconds=10, what="the orphan listens")
         corral.up()
         assert orphan.wait(20) == 0
         assert "an earlier `corral up` had left behind" in corral.said()
