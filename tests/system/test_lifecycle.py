@@ -69,7 +69,8 @@ def test_a_moved_port_is_where_requests_go(corral: Stack) -> None:
     free = first["port"] + 50
     options = {"backend_type": "llama_cpp", "backend_options": {"model": "fake.gguf", "port": free}}
     assert corral.api.put("/api/v1/instances/mover", json=options).status_code == 200
-    poll(lambda: corral.get("mover")["port"] == free and corral.get("mover")["ready"], seconds=15, what="the new port")
+    poll(lambda: corral.get("mover")["pid"] not in (None, first["pid"]), seconds=15, what="a new process")
+    assert corral.wait_for("mover", "ready")["port"] == free
     corral.run_now("heir", backend_options={"port": first["port"]}, flags={"alias": "heir"})
     answer = corral.api.get("/api/v1/instances/mover/proxy/v1/models")
     assert answer.json()["data"][0]["id"] != "heir"
