@@ -104,9 +104,7 @@ async def refuse_socket(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "websocket.close", "code": 4404, "reason": "There is no WebSocket at this address."})
 
 
-NO_SOCKET = re_path(
-    "", cast("Any", refuse_socket)
-)  # Django's types know views only
+NO_SOCKET = re_path("", cast("Any", refuse_socket))  # Django's types know views only
 
 
 def make_gateway_config() -> GatewayConfig:
