@@ -22,7 +22,8 @@ CASES = [
     pytest.param(backend, option, id=f"{backend.type}-{option.name}")
     for backend in BACKENDS.values()
     for option in backend.fields
-    if option.name not in ("port", "host", "command", "stop_command", "health_path", "proxy") and not option.pair
+    if option.name not in ("port", "host", "command", "stop_command", "health_path", "proxy", "api_prefix")
+    and not option.pair
 ]
 
 
@@ -64,3 +65,8 @@ def test_extra_arguments_keep_their_values_and_repetitions(rows: list[Row]) -> N
     data.setlist("extra_value", [row.value for row in rows] + [""])
     stored = BACKENDS["llama_cpp"].normalize_options({"extra_args": read_extra(read_rows(data, "extra"))}).options
     assert sorted(show_extra(stored), key=lambda row: row.name) == sorted(rows, key=lambda row: row.name)
+
+
+def test_a_path_prefix_goes_through_the_form_unchanged() -> None:
+    backend = BACKENDS["llama_cpp"]
+    assert read_options(read_texts(backend, send(backend, {"api_prefix": "/llm"}))) == {"api_prefix": "/llm"}
