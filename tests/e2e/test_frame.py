@@ -46,7 +46,7 @@ def test_colours_follow_the_system_and_the_choice_is_kept(open_page: OpenPage, s
 
 
 CONTRAST = """(shown) => {
-    // A badge of our own: the one shown may have been replaced by a refresh, and what is not on the page has no colours.
+    // A badge of our own: a refresh may have replaced the one shown, and what is not on the page has no colours.
     const badge = document.querySelector(".card").appendChild(shown.cloneNode(true));
     const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
     const paint = (...colours) => {
