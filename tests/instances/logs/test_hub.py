@@ -88,7 +88,10 @@ async def test_all_followers_of_a_run_share_one_reader_and_its_chunks(
     pump(run, log)
     followers = [await follow(Cursor(run.pk, 0)) for _ in range(5)]
     log.write_lines(0, 100)
-    received = await asyncio.gather(*(collect(follower, "line 99") for follower in followers))
+    await asyncio.gather(*(collect(follower, "line 99") for follower in followers))
+    # By now the shared reader has begun; what was written before it did, each may have fetched by itself.
+    log.write_lines(100, 100)
+    received = await asyncio.gather(*(collect(follower, "line 199") for follower in followers))
     assert hub.followed_runs == [run.pk]
     assert len({id(items[-1]) for items in received}) == 1
     for follower in followers:
