@@ -19,10 +19,10 @@ ARGUMENTS = [
     "--no-first-run",
 ]  # fmt: skip
 EXPECTED = re.compile(
-    r"^htmx:(afterRequest|sendError|sendAbort)|status of 4\d\d|Response Status Error Code 4\d\d|ERR_CONNECTION|ERR_EMPTY"
-    r"|WebSocket connection"
+    r"^htmx:(afterRequest|sendError|sendAbort)|status of 4\d\d|Response Status Error Code 4\d\d"
+    r"|ERR_CONNECTION|ERR_EMPTY|WebSocket connection"
 )
-"""What the console may say in tests of refusals, of outages and of leaving a page that refreshes; else it is a defect."""
+"""What the console may say in tests of refusals, of outages and of leaving a page; anything else is a defect."""
 
 OpenPage = Callable[..., Page]
 
