@@ -2,8 +2,9 @@
 SHELL := /bin/sh
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-LOCK := pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
-	--strip-extras --allow-unsafe --build-deps-for editable
+# One lock for every Python from 3.11 on and every platform; the marks beside the pins say what is for some only.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock" --extra build
 # What is installed is remembered as checksums, so that a second run costs nothing and a changed lock file is noticed.
 RUN_INPUTS := requirements.lock pyproject.toml
 TEST_INPUTS := requirements-test.lock pyproject.toml
@@ -85,9 +86,8 @@ types: install-test
 
 # The test lock file is bound to the other one, so that the tests run what users run.
 lock: install-test
-	CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/$(LOCK) -o requirements.lock pyproject.toml
-	CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/$(LOCK) --extra test -c requirements.lock \
-	  -o requirements-test.lock pyproject.toml
+	$(VENV)/bin/$(LOCK) -o requirements.lock pyproject.toml
+	$(VENV)/bin/$(LOCK) --extra test -c requirements.lock -o requirements-test.lock pyproject.toml
 
 settings-docs: install
 	@folder=`mktemp -d` && CORRAL_DATA_DIR=$$folder $(VENV)/bin/corral settings --markdown > docs/settings.md; rm -rf "$$folder"
