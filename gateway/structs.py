@@ -53,8 +53,36 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     is_wanted: bool = True
     """Whether it is meant to run; False once somebody has stopped it."""
     on_demand_start: bool = True
+    aliases: tuple[str, ...] = ()
+    """Other names for the same model; no other instance has one of them as its name or alias."""
     served_model: str | None = None
-    """What replaces `model` in a forwarded body; None leaves the body alone."""
+    """What replaces `model` in a forwarded body; None leaves the body alone. The option `use_model_name` wins over what
+    the engine itself asks for."""
+    concurrency_limit: int = 0
+    """How many requests may be in work at once; 0 means no limit."""
+    queue_limit: int = 0
+    """How many requests may wait for the instance; 0 means the setting CORRAL_QUEUE_LIMIT."""
+    queue_timeout_s: int = 0
+    """How long a request may wait; 0 means the setting CORRAL_ON_DEMAND_START_TIMEOUT."""
+    connect_timeout_s: int = 0
+    """How long a connection to the engine may take to open; 0 means the gateway's default (5 s)."""
+    first_byte_timeout_s: int = 0
+    """How long the engine may take until its answer begins, counted from the end of the request; 0 means for ever."""
+    idle_timeout_s: int = 0
+    """How long an answer that has begun may pause; 0 means for ever."""
+    sends_loading_state: bool = False
+    """Whether a streaming chat that waits for a start is told so in the stream."""
+    unlisted: bool = False
+    """Left out of lists of models; requests reach it all the same."""
+    ttl_s: int = 0
+    """Seconds without a request after which the instance stops (options `ttl` and `idle_timeout`); 0 means never."""
+    child_pid: int | None = None
+    """Process id of the current run's engine; None when there is none or it isn't known yet."""
+    command: str = ""
+    """The engine's command line with its secrets masked, for display. Empty in a snapshot: telling it is dear, so
+    `gateway.loader.describe_commands` does it on demand."""
+    description: str = ""
+    """A sentence about the model for lists; empty when there is none."""
     created: int = 0
     reason: str = ""
     """Why the instance failed, or why a start was refused."""
