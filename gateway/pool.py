@@ -44,6 +44,8 @@ class ConnectionPool:
             raise UpstreamUnreachable(f"no connection within {self._connect_timeout_s:g} seconds") from None
         except OSError as error:
             raise UpstreamUnreachable(error.strerror or str(error)) from error
+        except UnicodeError as error:  # the IDNA codec of the look-up: an empty or overlong label
+            raise UpstreamUnreachable("its host name can't be one") from error
         return connection
 
     def give_back(self, endpoint: Endpoint, connection: UpstreamConnection) -> None:

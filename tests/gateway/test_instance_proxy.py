@@ -74,6 +74,16 @@ async def test_an_unreachable_instance_is_a_bad_gateway_in_the_management_form(g
     assert answer.json() == {"error": "bad_gateway", "details": "Instance m can't be reached: Connection refused"}
 
 
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "300.1.1.1", "a..b", "x" * 64, "a\0b", ""])
+async def test_an_address_nobody_can_have_is_a_bad_gateway_and_no_empty_answer(gateway: Gateway, host: str) -> None:
+    """llamactl 11.2-29, 30: a proxy that could not be set up answered 200 with nothing, others 502 with nothing."""
+    await gateway.set_routes(make_route(state="ready", host=host, port=1))
+    proxied = await gateway.manager.get(f"{PROXY}/v1/models")
+    assert (proxied.status_code, proxied.json()["error"]) == (502, "bad_gateway")
+    asked = await gateway.ask()
+    assert (asked.status_code, asked.json()["error"]["code"]) == (502, "bad_gateway")
+
+
 async def test_a_limited_key_reaches_its_own_instances_only(gateway: Gateway) -> None:
     gateway.keys["limited"] = Principal(kind="management", instances=frozenset([2]))
     answer = await gateway.manager.get(f"{PROXY}/x", headers={"x-api-key": "limited"})
