@@ -195,7 +195,7 @@ class InstanceActor:
     async def _begin_run(self) -> Run | None:
         port = self.row.port
         for _ in range(PORT_ATTEMPTS):
-            if not is_port_free(port):
+            if not self._may_take(port):
                 port = await self._replace_port(port)
             try:
                 run: Run | None = await self._database(runs.begin_run, instance_id=self.row.pk, port=port, actor=ACTOR)
@@ -205,6 +205,10 @@ class InstanceActor:
             self.run = run
             return run
         raise NoPortLeft("Every port that was tried was taken by another instance in the same moment. Start it again.")
+
+    def _may_take(self, port: int) -> bool:
+        """Whether the port is free and, unless the user chose it, still in the range, which may have been changed."""
+        return is_port_free(port) and (self.row.port_is_fixed or port in settings.CORRAL.ports)
 
     async def _replace_port(self, port: int) -> int:
         if self.row.port_is_fixed:
