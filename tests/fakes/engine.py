@@ -27,7 +27,8 @@ positional arguments, are accepted and ignored, so it can stand in for llama-ser
 ``--model NAME``, ``--alias``    the name in /v1/models (default "fake")
 ``--log-requests``               a line on stdout for each request
 
-``LLAMA_API_KEY`` or ``VLLM_API_KEY`` in the environment makes inference paths answer 401 without that bearer token.
+``LLAMA_API_KEY`` (several with commas between) or ``VLLM_API_KEY`` in the environment makes inference paths answer 401
+without one of them as bearer token.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 # Isolated mode leaves this folder out of the module path.
@@ -148,6 +150,11 @@ def stop_on_term(flags: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
+def read_keys(environ: Mapping[str, str]) -> list[str]:
+    """The keys that open inference, none when everybody may: llama-server takes several, vLLM one."""
+    return [key for key in [*environ.get("LLAMA_API_KEY", "").split(","), environ.get("VLLM_API_KEY", "")] if key]
+
+
 def main(arguments: list[str]) -> None:
     """Serve until a signal or a flag ends it."""
     flags = parse_flags(arguments)
@@ -170,7 +177,7 @@ def main(arguments: list[str]) -> None:
     time.sleep(flags.listen_after)
     api = FakeApi(
         model=flags.model,
-        api_key=os.environ.get("LLAMA_API_KEY") or os.environ.get("VLLM_API_KEY") or "",
+        api_keys=read_keys(os.environ),
         ready_at=ready_at,
         tokens=flags.stream_tokens,
         token_pause=flags.every,

@@ -18,7 +18,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -36,7 +36,7 @@ class FakeApi:
         self,
         *,
         model: str,
-        api_key: str,
+        api_keys: Sequence[str],
         ready_at: float,
         tokens: int,
         token_pause: float,
@@ -44,7 +44,7 @@ class FakeApi:
         log: Callable[[str], None] | None,
     ) -> None:
         self.model = model
-        self.api_key = api_key
+        self.allowed = [f"Bearer {key}" for key in api_keys]
         self.ready_at = ready_at
         self.tokens = tokens
         self.token_pause = token_pause
@@ -131,7 +131,7 @@ class Handler(BaseHTTPRequestHandler):
         elif path in PUBLIC:
             entry = {"id": api.model, "object": "model", "created": int(time.time()), "owned_by": "fake"}
             self._answer(200, {"object": "list", "data": [entry]})
-        elif api.api_key and self.headers.get("Authorization") != f"Bearer {api.api_key}":
+        elif api.allowed and self.headers.get("Authorization") not in api.allowed:
             self._drop_body()
             self._fail(401, "Invalid API Key", "authentication_error")
         elif self.command == "POST" and path in INFERENCE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import psutil
 
 from tests.system.stack import Stack, poll, texts
@@ -132,6 +133,31 @@ def test_the_engine_demands_a_key_that_only_the_gateway_knows(corral: Stack) -> 
     assert direct.status_code == 401
     assert corral.chat("guarded").status_code == 200
     assert corral.management_key not in " ".join(psutil.Process(ready["pid"]).cmdline())
+
+
+def test_a_key_of_the_users_own_still_opens_the_engine_and_the_gateway_needs_none(corral: Stack) -> None:
+    """llamactl 11.2-34: an engine with a key of its own could not be used behind the proxy."""
+    ready = corral.run_now("keyed", backend_options={"api_key": "users-own"})
+    assert corral.chat("keyed").status_code == 200
+    address = f"http://127.0.0.1:{ready['port']}/v1/chat/completions"
+    body = {"messages": [{"role": "user", "content": "hello"}]}
+    direct = corral.api.post(address, json=body, headers={"Authorization": "Bearer users-own"})
+    assert direct.status_code == 200
+
+
+def test_a_key_in_the_query_is_written_into_no_log(corral: Stack) -> None:
+    """llamactl 11.2-24: `?api_key=` was forwarded, and written to the access log."""
+    corral.run_now("discreet", flags={"log_requests": True})
+    key = corral.management_key
+    body = {"model": "discreet", "messages": [{"role": "user", "content": "hello"}]}
+    for path in ("/v1/chat/completions?mark=seen", "/api/v1/instances/discreet/proxy/v1/chat/completions?mark=seen"):
+        answer = httpx.post(f"{corral.api.base_url}{path}&api_key={key}", json=body)
+        assert answer.status_code == 200, answer.text
+    assert httpx.get(f"{corral.api.base_url}/api/v1/instances?api_key={key}").status_code == 200
+    log = corral.api.get("/api/v1/instances/discreet/logs").text
+    assert log.count("mark=seen") == 2
+    assert key not in log
+    assert key not in corral.said()
 
 
 def test_an_impossible_status_of_an_engine_is_a_bad_gateway(corral: Stack) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 
@@ -78,6 +80,19 @@ def test_a_stop_during_backoff_calls_the_restart_off(corral: Stack) -> None:
     corral.act("pending", "start")
     assert corral.wait_for("pending", "backoff")["status"] == "restarting"
     assert corral.act("pending", "stop").json()["state"] == "stopped"
+
+
+def test_an_engine_that_crashed_and_cannot_be_spawned_again_fails(corral: Stack, tmp_path: Path) -> None:
+    """llamactl 11.2-7: a failed respawn stayed `restarting` for ever."""
+    program = tmp_path / "engine"
+    program.symlink_to(sys.executable)
+    ready = corral.run_now("vanished", command_override=str(program))
+    program.unlink()
+    psutil.Process(ready["pid"]).kill()
+    failed = corral.wait_for("vanished", "failed")
+    assert failed["status"] == "failed"
+    assert str(program) in failed["reason"]
+    assert corral.act("vanished", "stop").json()["status"] == "stopped"
 
 
 def test_a_start_during_backoff_does_not_wait_for_the_delay(corral: Stack, tmp_path: object) -> None:
