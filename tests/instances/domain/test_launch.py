@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from instances.domain.launch import prepare_run
+from instances.models import Run
+from tests.conftest import ApiClient
 from tests.factories import make_instance, make_run
 
 
@@ -37,6 +40,23 @@ def test_log_rotation_follows_the_settings(prepare: Callable[..., dict[str, Any]
 def test_log_rotation_can_be_switched_off(prepare: Callable[..., dict[str, Any]]) -> None:
     """llamactl 11.2-32: it could not."""
     assert prepare(log_rotation_enabled=False)["log_max_bytes"] == 0
+
+
+def test_a_preset_added_edited_or_cleared_counts_from_the_next_run(
+    db: None, tmp_path: Path, change_settings: Callable[..., None], api: ApiClient
+) -> None:
+    """llamactl 11.2-18: a preset added later pointed to a missing file, an edited one was not written."""
+    change_settings(data_dir=tmp_path)
+    instance = make_instance()
+    for preset in ("", "[one]\nctx-size = 1\n", "[two]\nctx-size = 2\n", ""):
+        assert api("PATCH", "instances/alpha", {"preset_ini": preset}).status_code == 200
+        instance.refresh_from_db()
+        run = make_run(instance)
+        argv = json.loads(prepare_run(instance=instance, run=run, grace_s=7).spec_path.read_text())["argv"]
+        assert ("--models-preset" in argv) is bool(preset)
+        if preset:
+            assert Path(argv[argv.index("--models-preset") + 1]).read_text() == preset
+        Run.objects.update(exited_at=timezone.now())
 
 
 def test_the_engine_gets_its_own_environment_and_none_of_corrals(
