@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -184,6 +185,34 @@ async def test_a_revoked_key_closes_its_sockets(
         await run_query(revoke_key, key=management_key[0])
         assert await wait_for_close(logs) == (4401, "Invalid API key")
         assert await wait_for_close(events) == (4401, "Invalid API key")
+
+
+async def test_rights_are_asked_for_again_though_events_never_pause(
+    web: WebServer,
+    key: dict[str, str],
+    instance: Instance,
+    management_key: tuple[ApiKey, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A revocation whose own event was lost; each event that does come would begin a wait for silence anew."""
+    monkeypatch.setattr(consumers, "CHECK_S", 0.5)
+    done = asyncio.Event()
+
+    async def send_events() -> None:
+        while not done.is_set():
+            await run_query(publish, changed(instance))
+            await asyncio.sleep(0.05)
+
+    async with listening(web, key, instance) as listener:
+        sending = asyncio.create_task(send_events())
+        try:
+            async with asyncio.timeout(5):
+                await listener.recv()
+            await run_query(ApiKey.objects.filter(pk=management_key[0].pk).update, revoked_at=timezone.now())
+            assert await wait_for_close(listener) == (4401, "Invalid API key")
+        finally:
+            done.set()
+            await sending
 
 
 async def test_a_deleted_instance_closes_the_socket_of_its_log(
