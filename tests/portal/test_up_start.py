@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import stat
 
 import pytest
 
@@ -48,6 +49,17 @@ def test_a_data_folder_below_a_file_is_refused(make_corral: CorralFactory) -> No
     (corral.folder / "file").touch()
     corral.environment["CORRAL_DATA_DIR"] = str(corral.folder / "file" / "data")
     assert_refused(corral, "CORRAL_DATA_DIR")
+
+
+def test_a_new_data_folder_is_closed_to_others(make_corral: CorralFactory) -> None:
+    """The database, the logs and the signing key lie in it."""
+    corral = make_corral()
+    corral.data_dir = corral.folder / "above" / "data"
+    corral.environment["CORRAL_DATA_DIR"] = str(corral.data_dir)
+    with socket.create_server(("127.0.0.1", corral.port)):  # ends the start early
+        corral.run("up")
+    assert stat.S_IMODE(corral.data_dir.stat().st_mode) == 0o700
+    assert stat.S_IMODE((corral.data_dir / "run").stat().st_mode) == 0o700
 
 
 def test_an_unreachable_database_is_named_without_its_password(make_corral: CorralFactory) -> None:
