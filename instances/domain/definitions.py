@@ -15,6 +15,7 @@ from instances.backends.fields import FieldIndex, plain_name
 from instances.backends.registry import BACKENDS
 from instances.backends.values import is_absent
 from instances.domain.access import check_options_allowed
+from instances.domain.aliases import check_name_is_free, lock_names, set_aliases
 from instances.domain.option_readers import OptionReader
 from instances.domain.options import (
     LAUNCH_OPTIONS,
@@ -32,14 +33,14 @@ from instances.errors import InstanceNotFound, InvalidOptions, NameTaken, PortTa
 from instances.models import Instance, Node
 
 ATTEMPTS = 5
-"""How often a creation is tried again when another one took the chosen port in the meantime."""
+"""How often a write is tried again when another one took the chosen port in the meantime."""
 
 
 def insert_instance(*, actor: Actor, name: str, wanted: WantedInstance) -> Instance:
     """Make the row of a new, stopped instance.
 
-    Raises InvalidOptions (unknown node), NameTaken, TooManyInstances or PortTaken. Two creations at once are told
-    apart by the database's constraints, not by the look before.
+    Raises InvalidOptions (unknown node, own name as alias), NameTaken, TooManyInstances or PortTaken. Two creations
+    at once are told apart by the database's constraints, not by the look before.
     """
     node = find_node(wanted.node)
     for _ in range(ATTEMPTS):
@@ -53,9 +54,8 @@ def insert_instance(*, actor: Actor, name: str, wanted: WantedInstance) -> Insta
 
 def insert_row(*, actor: Actor, name: str, wanted: WantedInstance, node: Node) -> Instance:
     """Check what the database can't (limit, port) and insert; IntegrityError means that another was faster."""
-    list(Node.objects.select_for_update(no_key=True).order_by("pk"))  # creations queue here, so the limit holds
-    if Instance.objects.filter(name=name).exists():
-        raise NameTaken(f"instance with name {name} already exists", fields={"name": "This name is taken."})
+    lock_names()  # creations queue here, so the limit holds as well
+    check_name_is_free(name, actor=actor)
     limit = settings.CORRAL.max_instances
     if limit >= 0 and Instance.objects.count() >= limit:
         raise TooManyInstances(f"maximum number of instances ({limit}) reached")
@@ -73,6 +73,7 @@ def insert_row(*, actor: Actor, name: str, wanted: WantedInstance, node: Node) -
         pinned=wanted.pinned,
         disabled=wanted.disabled,
     )
+    set_aliases(instance, wanted.options.get("aliases", ()), actor=actor)
     record_event(instance, kind="created", actor=actor.label)
     return instance
 
@@ -93,15 +94,17 @@ def change_instance(*, actor: Actor, instance: Instance, options: object, merge:
 
     Port, engine and node stay when absent; the node stays always. A change that a running process can't take over
     raises ``generation``, so that the supervisor replaces the process; others leave it alone. Disabling stops it.
-    Raises InvalidOptions, PermissionDenied, PortTaken or InstanceNotFound.
+    Raises InvalidOptions, PermissionDenied, PortTaken, NameTaken (an alias) or InstanceNotFound.
     """
-    try:
-        with transaction.atomic():
-            return change_row(actor=actor, pk=instance.pk, options=options, merge=merge)
-    except IntegrityError:
-        error = PortTaken("failed to allocate port: another instance took it at the same moment.")
-        error.code = "update_failed"
-        raise error from None
+    for _ in range(ATTEMPTS):
+        try:
+            with transaction.atomic():
+                return change_row(actor=actor, pk=instance.pk, options=options, merge=merge)
+        except IntegrityError:
+            continue  # somebody was faster; the next look finds who
+    error = PortTaken("failed to allocate port: others took it at the same moment. Try again.")
+    error.code = "update_failed"
+    raise error
 
 
 def change_row(*, actor: Actor, pk: int, options: object, merge: bool) -> tuple[Instance, list[str]]:
@@ -136,6 +139,11 @@ def change_row(*, actor: Actor, pk: int, options: object, merge: bool) -> tuple[
             "desired_state", "updated_at",
         ]
     )  # fmt: skip
+    try:
+        set_aliases(row, wanted.options.get("aliases", ()), actor=actor)
+    except NameTaken as error:
+        error.code = "update_failed"
+        raise
     record_event(row, kind="updated", actor=actor.label)
     wake_node(row.node.name)
     return row, wanted.warnings

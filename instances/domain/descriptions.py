@@ -6,13 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from instances.domain.serving import SERVING_OPTIONS
 from instances.models import Instance
 
 MASK = "********"
 SECRET_NAME = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
 OPTION_ORDER = (
     "auto_restart", "max_restarts", "restart_delay", "on_demand_start", "idle_timeout", "environment", "preset_ini",
-    "docker_enabled", "command_override",
+    "docker_enabled", "command_override", *SERVING_OPTIONS,
 )  # fmt: skip
 
 

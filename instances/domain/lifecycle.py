@@ -76,7 +76,8 @@ def update_instance(*, actor: Actor, instance: Instance, options: object, merge:
     """Replace an instance's options or, with ``merge``, change those given. Needs the level ``manage``.
 
     Port, engine and node stay when absent. A running process is replaced only when it has to be (see
-    ``definitions.change_instance``). Raises PermissionDenied, InvalidOptions, PortTaken or InstanceNotFound.
+    ``definitions.change_instance``). Raises PermissionDenied, InvalidOptions, PortTaken, NameTaken (an alias) or
+    InstanceNotFound.
     """
     require_level(actor, instance, ShareLevel.MANAGE)
     row, warnings = change_instance(actor=actor, instance=instance, options=options, merge=merge)

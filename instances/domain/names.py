@@ -1,4 +1,4 @@
-"""The rule for names of instances, groups and nodes."""
+"""The rules for names: of instances, groups and nodes, and the freer one for aliases."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import re
 from instances.errors import InvalidName
 
 NAME_LENGTH = 50
+ALIAS_LENGTH = 200
+ALIASES_LIMIT = 50
+"""How many aliases one instance may have."""
+MODEL_NAME_LENGTH = 1000
 NAME_RULE = re.compile(r"[a-zA-Z0-9._-]+", re.ASCII)
 
 
@@ -24,6 +28,30 @@ def find_name_fault(name: str) -> str:
     if name in (".", ".."):
         return f"name cannot be {name!r}, which means a folder"
     return ""
+
+
+def find_alias_fault(alias: str) -> str:
+    """Return what is wrong with an alias, to follow it in a sentence, or an empty text. Blanks around it are gone.
+
+    Requests name models as other programs call them: slashes, colons, dots and blanks are fine. A comma isn't, since
+    forms and settings divide lists by it.
+    """
+    if not alias:
+        return "is empty; write a name or leave it out"
+    if len(alias) > ALIAS_LENGTH:
+        return f"is too long; an alias has at most {ALIAS_LENGTH} characters"
+    if not alias.isprintable():
+        return "contains a control character or an odd blank; remove it"
+    if "," in alias:
+        return "contains a comma; write two aliases, or one without it"
+    return ""
+
+
+def find_model_name_fault(name: str) -> str:
+    """Return what is wrong with the name an engine shall get as ``model``, to follow it, or an empty text."""
+    if len(name) > MODEL_NAME_LENGTH:
+        return f"is too long; it has at most {MODEL_NAME_LENGTH} characters"
+    return "" if name.isprintable() else "contains a control character or an odd blank; remove it"
 
 
 def check_name(name: str) -> None:

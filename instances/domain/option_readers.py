@@ -51,6 +51,21 @@ class OptionReader:
             self.warnings.append(f"{name} was negative and became 0.")
         return max(0, value)
 
+    def read_integer(self, name: str, smallest: int, largest: int, meaning: str) -> int | None:
+        """Return a whole number between the bounds, or None when absent; ``meaning`` explains values in a fault."""
+        value = self.raw.get(name)
+        if value is None:
+            return None
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            self.faults[name] = f"{name} must be a whole number ({meaning}), not {shorten(value)}."
+            return None
+        if not smallest <= value <= largest:
+            self.faults[name] = f"{name} must be from {smallest} to {largest} ({meaning}), not {shorten(value)}."
+            return None
+        return value
+
     def read_text(self, name: str) -> str:
         """Return a text without NUL; an absent one is empty."""
         value = self.raw.get(name)

@@ -1,7 +1,7 @@
 """Turning an instance's options as a client sent them into what Corral stores, or saying which one can't work.
 
-The fields and defaults are llamactl's; ``pinned`` and ``disabled`` are additions. Defaults are written into the stored
-options, so that a later change of the settings does not change existing instances.
+The fields and defaults are llamactl's, and these defaults are written into the stored options, so that a later change
+of the settings does not change existing instances. ``pinned``, ``disabled`` and those of ``serving.py`` are additions.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from instances.domain.names import find_name_fault
 from instances.domain.option_readers import OptionReader, shorten
 from instances.domain.ports import check_port_number
 from instances.domain.presets import read_preset
+from instances.domain.serving import SERVING_OPTIONS, read_serving_options
 from instances.errors import InvalidOptions
 
 COUNTS = {"max_restarts": 1_000_000, "restart_delay": 366 * 24 * 3600, "idle_timeout": 10 * 366 * 24 * 60}
@@ -28,6 +29,7 @@ NOT_AN_OBJECT = "the options must be a JSON object."
 KNOWN = (
     "nodes", "backend_type", "backend_options", "auto_restart", "max_restarts", "restart_delay", "on_demand_start",
     "idle_timeout", "environment", "preset_ini", "docker_enabled", "command_override", "group", "pinned", "disabled",
+    *SERVING_OPTIONS,
 )  # fmt: skip
 LAUNCH_OPTIONS = ("backend_options", "environment", "preset_ini", "docker_enabled", "command_override")
 """Stored options that a running process can't take over: a change of one needs a new process."""
@@ -63,6 +65,7 @@ def read_options(raw: object) -> WantedInstance:
         value = reader.read_count(name, largest=COUNTS[name]) if name in COUNTS else reader.read_bool(name)
         options[name] = getattr(settings.CORRAL, f"default_{name}") if value is None else value
     options |= read_launch_options(reader, backend)
+    options |= read_serving_options(reader)
     wanted = WantedInstance(
         backend_type=backend.type,
         options=options,
