@@ -192,6 +192,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Seconds, doc("Seconds a request waits for its instance.", alias="LLAMACTL_ON_DEMAND_START_TIMEOUT")
     ] = 120
     queue_limit: Annotated[Count, doc("How many requests may wait for one instance in each web process.")] = 100
+    send_loading_state: Annotated[
+        bool, doc("A streaming chat that waits for a start is told so, unless its instance says otherwise.")
+    ] = False
+    preload: Annotated[
+        list[str], doc("Instances (names or aliases) started when Corral starts, besides those with `preload`.")
+    ] = msgspec.field(default_factory=list)
     start_timeout: Annotated[Seconds, doc("Seconds an engine may take to become ready before it is stopped.")] = 900
     stop_timeout: Annotated[Seconds, doc("Seconds between TERM and KILL when an engine is stopped.")] = 30
     drain_timeout: Annotated[Seconds, doc("Seconds a stop waits for requests in flight; a swap waits for all.")] = 30
