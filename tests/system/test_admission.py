@@ -48,20 +48,17 @@ def test_a_restart_of_a_stopped_instance_is_a_start_that_the_limit_concerns(make
     assert corral.get("second")["state"] == "stopped"
 
 
-def test_new_options_of_a_running_instance_start_nothing_beyond_the_limit(make_corral: StackFactory) -> None:
+def test_new_options_that_restart_an_instance_into_a_full_group_start_nothing(make_corral: StackFactory) -> None:
     """llamactl 11.2-8: an update started the instance again without a look at the limits."""
-    corral = make_corral(max_running_instances="1")
-    before = corral.run_now("updated")
-    corral.create("waiting")
-    with ThreadPoolExecutor(2) as pool:
-        options = {"backend_options": {"ctx_size": 512}}
-        updated = pool.submit(corral.api.patch, "/api/v1/instances/updated", json=options)
-        started = pool.submit(corral.act, "waiting", "start")
-        assert updated.result().status_code == 200
-        assert started.result().status_code == 200
-    poll(lambda: corral.get("updated")["pid"] != before["pid"], seconds=20, what="the old process is gone")
-    corral.wait_for("waiting", "ready", "stopped")
-    assert most_at_once(corral, "updated", "waiting") == 1
+    corral = make_corral(group_limits="big=1", enable_lru_eviction="false")
+    corral.run_now("first", group="big")
+    corral.run_now("joining")
+    change = {"group": "big", "backend_options": {"ctx_size": 512}}
+    assert corral.api.patch("/api/v1/instances/joining", json=change).status_code == 200
+    stopped = corral.wait_for("joining", "stopped")
+    poll(lambda: "big" in corral.get("joining")["reason"], seconds=10, what=f"the refusal; it was {stopped}")
+    assert corral.states("joining") == ["starting", "ready", "stopping", "stopped"]
+    assert corral.get("first")["state"] == "ready"
 
 
 def test_an_instance_whose_port_left_the_range_stays_and_gets_another(make_corral: StackFactory) -> None:
