@@ -74,7 +74,7 @@ def test_expired_keys_and_keys_of_inactive_people_are_invalid(admin: User, key: 
 
 
 def test_a_key_costs_one_query_however_many_there_are(admin: User, key: str, django_assert_num_queries: Any) -> None:
-    """Defect 26: every request hashed against every key with Argon2."""
+    """llamactl 11.2-26: every request hashed against every key with Argon2."""
     for _ in range(5):
         make_key(admin)
     get(X_API_Key=key)

@@ -39,6 +39,7 @@ async def test_a_request_arrives_as_it_was_sent_except_for_the_model(gateway: Ga
 async def test_no_credential_of_the_client_reaches_the_engine(
     gateway: Gateway, upstream: Upstream, header: str
 ) -> None:
+    """llamactl 11.2-24: keys of clients were forwarded."""
     key = next(iter(gateway.keys))
     headers, params = {"Cookie": f"sessionid={key}"}, {"a": "1"}
     if header == "query":
@@ -185,6 +186,7 @@ async def test_an_engine_that_closed_its_idle_connection_costs_nothing(gateway: 
 
 
 async def test_an_unreachable_instance_is_answered_with_a_body(gateway: Gateway, upstream: Upstream) -> None:
+    """llamactl 11.2-30: the 502 had no body."""
     await gateway.set_routes(make_route(upstream, port=1))
     answer = await gateway.ask()
     assert answer.status_code == 502

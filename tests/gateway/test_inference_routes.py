@@ -43,6 +43,7 @@ async def test_other_paths_go_to_the_next_application(gateway: Gateway) -> None:
 
 
 async def test_models_are_the_instances_that_the_key_may_use_in_any_state(gateway: Gateway, upstream: Upstream) -> None:
+    """llamactl 11.2-21, 27: hidden instances were listed, loading ones were not, and hosts were asked."""
     await gateway.set_routes(
         make_route(upstream, name="a"),
         make_route(name="b", instance_id=2, created=1800),
@@ -69,6 +70,7 @@ async def test_models_are_the_instances_that_the_key_may_use_in_any_state(gatewa
 
 
 async def test_without_instances_the_list_is_empty_and_not_null(gateway: Gateway) -> None:
+    """llamactl 11.2-27: it was null."""
     await gateway.set_routes()
     assert (await gateway.client.get("/v1/models")).json() == {"object": "list", "data": []}
 

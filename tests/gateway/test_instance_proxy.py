@@ -108,6 +108,7 @@ async def find_session(scope: Scope) -> Principal | None:
 
 
 async def test_a_signed_in_page_may_use_it_but_no_foreign_page_through_it(upstream: Upstream) -> None:
+    """llamactl 11.2-40: an engine's page answered 401 to who had signed in."""
     async with Gateway(session_principal=find_session) as gateway:
         await gateway.set_routes(make_route(upstream), make_route(upstream, name="foreign", instance_id=2))
         host = f"127.0.0.1:{gateway.port}"

@@ -10,11 +10,13 @@ from django.contrib.auth.models import Group
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
+from accounts.domain.actors import actor_for
 from accounts.domain.keys import hash_key
 from accounts.enums import KeyKind, PermissionMode
 from accounts.models import ApiKey, User
-from gateway.loader import find_principal, load_snapshot
+from gateway.loader import describe_commands, find_principal, load_snapshot
 from gateway.structs import Principal, Route
+from instances.domain.lifecycle import update_instance
 from instances.domain.runs import derive_upstream_key
 from instances.models import Instance, InstanceShare, KeyPermission, Run
 from tests.factories import make_instance, make_key, make_ready, make_run
@@ -74,6 +76,7 @@ def test_what_the_rules_of_waiting_need_is_there(change_settings: Callable[..., 
 
 
 def test_instances_come_by_name_in_one_query(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    """llamactl 11.2-38: lists came in random order."""
     for name in ("c", "a", "b"):
         make_ready(name)
     with django_assert_num_queries(1):

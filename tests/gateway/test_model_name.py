@@ -86,6 +86,7 @@ def test_no_bytes_raise_anything_but_a_refusal(body: bytes) -> None:
     ],
 )
 def test_only_the_value_of_model_changes(body: bytes, expected: bytes) -> None:
+    """llamactl 11.2-28: large integers lost their last digits."""
     assert find_model(body) == "m"
     assert replace_model(body, "NEW") == expected
 

@@ -29,6 +29,7 @@ async def start_asking(gateway: Gateway, count: int = 1) -> list[asyncio.Task]:
 
 
 async def test_a_request_waits_until_its_instance_is_ready(gateway: Gateway, upstream: Upstream) -> None:
+    """llamactl 11.2-4: only the request that began the start waited; the others failed."""
     await gateway.set_routes(STOPPED)
     before = time.time()
     asking = await start_asking(gateway, 5)
@@ -89,6 +90,7 @@ async def test_an_instance_that_is_stopping_is_waited_for(gateway: Gateway, upst
 
 
 async def test_a_failed_start_answers_at_once_with_its_last_words(gateway: Gateway) -> None:
+    """llamactl 11.2-5: a crash was not noticed, and the whole time-out waited for."""
     await gateway.set_routes(STOPPED)
     (asking,) = await start_asking(gateway)
     await gateway.set_routes(make_route(state="failed", state_changed_at=2.0, reason="error: no such file m.gguf"))

@@ -35,7 +35,7 @@ def test_version_is_three_lines_of_text(api: ApiClient, monkeypatch: pytest.Monk
 
 
 def test_config_has_llamactls_keys_and_no_secret(api: ApiClient, change_settings: Any) -> None:
-    """Defect 25: the configuration showed the environment's secrets."""
+    """llamactl 11.2-25: the configuration showed the environment's secrets."""
     change_settings(
         backends_llama_cpp_environment={"HF_TOKEN": "hush", "CUDA_VISIBLE_DEVICES": "0"},
         backends_llama_cpp_args=["--api-key", "hush", "--threads", "4"],

@@ -25,6 +25,7 @@ def assert_refused(corral: Corral, *texts: str) -> None:
 
 
 def test_a_port_in_use_is_named_with_its_setting(make_corral: CorralFactory) -> None:
+    """llamactl 11.2-31: a server without its port lived on and started instances."""
     corral = make_corral()
     with socket.create_server(("127.0.0.1", corral.port)):
         assert_refused(corral, f"Port {corral.port} ", "CORRAL_PORT")

@@ -51,6 +51,7 @@ def test_a_container_is_started_with_its_environment_and_key_used_stopped_and_re
 def test_a_container_outlives_a_killed_worker_and_is_still_stopped_by_name(
     docked: Stack, fake_docker: FakeDocker
 ) -> None:
+    """llamactl 11.2-11: containers were left behind."""
     docked.run_now("boxed", docker_enabled=True)
     pid = only_container(fake_docker)["pid"]
     worker = docked.part("worker")

@@ -23,6 +23,7 @@ def test_double_start_makes_one_process(corral: Stack) -> None:
 
 
 def test_many_first_requests_share_one_start(corral: Stack) -> None:
+    """llamactl 11.2-4: only the request that began the start waited; the others failed."""
     corral.create("shared", flags={"ready_after": 0.5})
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: corral.chat("shared"), range(20)))
@@ -60,6 +61,7 @@ def test_delete_while_starting_leaves_nothing(corral: Stack) -> None:
 
 
 def test_a_crash_while_a_request_waits_answers_it_with_the_last_log_lines(corral: Stack) -> None:
+    """llamactl 11.2-5: a crash was not noticed, and the whole time-out waited for."""
     corral.create("crashing", flags={"never_ready": True, "crash_after": 0.8, "say": "out of memory on device 0"})
     answer = corral.chat("crashing")
     assert answer.status_code == 503

@@ -40,6 +40,7 @@ def test_a_worker_killed_with_9_while_a_stream_runs_breaks_nothing_and_is_replac
 
 
 def test_sigterm_leaves_models_running_and_the_next_start_adopts_them(own: Stack) -> None:
+    """llamactl 11.2-12: processes of an earlier run were not found again."""
     before = own.run_now("kept")
     own.down(signal.SIGTERM)
     assert psutil.pid_exists(before["pid"])
@@ -70,6 +71,7 @@ def test_models_stopped_by_down_after_a_sigterm_come_back_too(own: Stack) -> Non
 
 
 def test_a_model_that_died_while_corral_was_away_is_started_again(own: Stack) -> None:
+    """llamactl 11.2-12: what crashed meanwhile was not known."""
     before = own.run_now("lazarus")
     own.down(signal.SIGTERM)
     psutil.Process(before["pid"]).kill()

@@ -21,7 +21,7 @@ from tests.factories import make_instance, make_node, make_ready
 def test_when_the_node_is_away_a_start_is_refused_at_once_and_no_wish_is_left(
     api: ApiClient, action: str, state: State
 ) -> None:
-    """Defect 2: every failure of a start was 409 ``max_instances_reached``."""
+    """llamactl 11.2-2: every failure of a start was 409 ``max_instances_reached``."""
     make_instance("alpha", state=state)
     began = time.monotonic()
 
@@ -37,7 +37,7 @@ def test_when_the_node_is_away_a_start_is_refused_at_once_and_no_wish_is_left(
 
 
 def test_starting_an_unknown_instance_is_404_as_everything_else_is(api: ApiClient) -> None:
-    """Defect 2, and contract decision 8: 404 everywhere, with the known code."""
+    """llamactl 11.2-2, and contract decision 8: 404 everywhere, with the known code."""
     for method, path in (
         ("GET", ""), ("PUT", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/start"), ("POST", "/stop"),
         ("POST", "/restart"), ("GET", "/logs"), ("GET", "/events"),
@@ -99,7 +99,7 @@ def test_stopping_needs_no_node_where_there_is_no_process(api: ApiClient, state:
 
 @pytest.mark.parametrize("state", [State.READY, State.STARTING, State.BACKOFF])
 def test_a_stop_is_not_half_wished_when_the_node_is_away(api: ApiClient, state: State) -> None:
-    """Defect 7: a stop of a restarting instance answered 200 and did nothing."""
+    """llamactl 11.2-7: a stop of a restarting instance answered 200 and did nothing."""
     make_instance("alpha", state=state, desired_state="running")
 
     assert api("POST", "instances/alpha/stop").status_code == 503
@@ -166,7 +166,7 @@ def log() -> Any:
 
 @pytest.mark.parametrize("lines", ["", "0", "-1", "-99999999999999999999", "99999999999999999"])
 def test_all_lines_are_shown_unless_a_number_asks_for_fewer(api: ApiClient, log: Instance, lines: str) -> None:
-    """Defect 32: logs could not be read until the instance was started again."""
+    """llamactl 11.2-32: logs could not be read until the instance was started again."""
     response = api("GET", f"instances/alpha/logs?lines={lines}")
 
     assert response.status_code == 200

@@ -102,7 +102,7 @@ def test_max_instances_limits_creation(api: ApiClient, change_settings: Any, lim
     ],
 )
 def test_a_bad_name_is_400_and_dots_are_refused_too(api: ApiClient, name: str, text: str) -> None:
-    """Defect 19: names ``.`` and ``..`` were accepted and wrote outside of their folder."""
+    """llamactl 11.2-19: names ``.`` and ``..`` were accepted and wrote outside of their folder."""
     for method in ("GET", "POST", "PUT", "DELETE"):
         response = api(method, f"instances/{name}", body())
         assert response.status_code == 400
@@ -111,7 +111,7 @@ def test_a_bad_name_is_400_and_dots_are_refused_too(api: ApiClient, name: str, t
 
 
 def test_faults_in_options_are_told_all_at_once_with_the_names_of_the_fields(api: ApiClient) -> None:
-    """Defect 37: validation messages were hidden behind "Invalid request body", or silently corrected."""
+    """llamactl 11.2-37: validation messages were hidden behind "Invalid request body", or silently corrected."""
     response = api(
         "POST",
         "instances/alpha",
@@ -135,7 +135,7 @@ def test_negative_numbers_are_clamped_with_a_warning(api: ApiClient) -> None:
 
 
 def test_zero_and_false_are_kept(api: ApiClient) -> None:
-    """Defect 23: zero values were lost."""
+    """llamactl 11.2-23: zero values were lost."""
     options = {"gpu_layers": 0, "temp": 0, "seed": 0}
     shown = api("POST", "instances/a?start=false", body(backend_options=options, auto_restart=False)).json()
 
@@ -169,7 +169,7 @@ def test_an_unknown_option_is_told_with_a_guess(api: ApiClient) -> None:
 def test_a_port_that_cannot_be_had_is_told_in_llamactls_words(
     api: ApiClient, port: int, status: int, code: str, details: str
 ) -> None:
-    """Defect 35: the port table ignored Corral's own port; the rest are the texts of the contract."""
+    """llamactl 11.2-35: the port table ignored Corral's own port; the rest are the texts of the contract."""
     make_instance("other", port=8000)
 
     response = api("POST", "instances/alpha", body(backend_options={"port": port}))

@@ -54,7 +54,7 @@ from tests.factories import make_node
 def test_a_command_is_read_into_options_under_both_keys(
     api: ApiClient, engine: str, command: str, answer: dict[str, object]
 ) -> None:
-    """Contract decision: ``backend_options`` and the older key; defect 23: zeros and prefixes are read right."""
+    """Contract decision: ``backend_options`` and the older key; llamactl 11.2-23: zeros and prefixes are read right."""
     response = api("POST", f"backends/{engine}/parse-command", {"command": command})
 
     assert response.status_code == 200

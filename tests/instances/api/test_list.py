@@ -22,11 +22,12 @@ def names(response: Any) -> list[str]:
 
 
 def test_an_empty_list_is_an_empty_array(api: ApiClient) -> None:
+    """llamactl 11.2-39: lists without entries were null."""
     assert api("GET", "instances").content == b"[]\n"
 
 
 def test_the_list_is_a_plain_array_sorted_by_name(api: ApiClient) -> None:
-    """Defect 38: lists came in random order."""
+    """llamactl 11.2-38: lists came in random order."""
     for name in ("zeta", "Alpha", "beta"):
         make_instance(name)
 

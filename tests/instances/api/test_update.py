@@ -25,7 +25,7 @@ STORED = {
 
 
 def test_put_replaces_everything_but_port_engine_and_node(api: ApiClient) -> None:
-    """Defect 1: a PUT without a port moved the instance to a new one, and requests went to the old."""
+    """llamactl 11.2-1: a PUT without a port moved the instance to a new one, and requests went to the old."""
     make_instance("alpha", options=STORED, port=8500, pinned=True)
 
     shown = api("PUT", "instances/alpha", {"backend_options": {"ctx_size": 1}}).json()
@@ -113,7 +113,7 @@ def test_another_engine_starts_without_the_old_ones_options(api: ApiClient) -> N
 def test_only_what_a_running_process_cannot_take_over_replaces_it(
     api: ApiClient, change: dict[str, object], generation: int
 ) -> None:
-    """Defect 18: preset edits were not used until the program's restart; here they count from the next process."""
+    """llamactl 11.2-18: preset edits waited for the program's restart; here they count from the next process."""
     make_ready("alpha", options=STORED)
 
     assert api("PATCH", "instances/alpha", change).status_code == 200
@@ -147,7 +147,7 @@ def test_a_new_port_must_be_free_and_says_so_in_llamactls_words(api: ApiClient) 
 
 
 def test_a_port_that_another_instances_process_still_holds_is_not_given_away(api: ApiClient) -> None:
-    """Defect 1: after a change of port, requests for one instance reached another that got the old port."""
+    """llamactl 11.2-1: after a change of port, requests for one instance reached another that got the old port."""
     moved = make_ready("moved", port=8001)
     Instance.objects.filter(pk=moved.pk).update(port=8005)
     make_instance("alpha", port=8002)

@@ -37,6 +37,7 @@ from tests.instances.backends.launches import ADDRESS, build
     ],
 )
 def test_llama_server_gets_its_arguments(options: dict[str, Any], argv: tuple[str, ...]) -> None:
+    """llamactl 11.2-23: zeros, and underscores and `true` in extra_args, did not arrive as flags."""
     command = build("llama_cpp", options)
     assert command.argv[0] == "llama-server"
     assert _without_address(command.argv[1:]) == argv

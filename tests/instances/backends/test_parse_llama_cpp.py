@@ -104,6 +104,7 @@ UNDERSTOOD: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("command", "options"), UNDERSTOOD)
 def test_a_llama_server_command_becomes_options(command: str, options: dict[str, Any]) -> None:
+    """llamactl 11.2-23: types were guessed and quotes misread."""
     assert get_backend("llama_cpp").parse_command(command).options == options
 
 

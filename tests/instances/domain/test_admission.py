@@ -108,6 +108,7 @@ def test_the_least_recently_used_idle_instance_goes_first() -> None:
 
 
 def test_a_busy_instance_is_drained_when_no_idle_one_exists() -> None:
+    """llamactl 11.2-9: a busy instance was cut off after 30 s."""
     places = [place(1, in_flight=2, last_used=9.0), place(2, in_flight=1, last_used=4.0)]
     decision = decide_admission(NEWCOMER, places, Limits(2, {}, True))
     assert decision.verdict is Verdict.WAIT

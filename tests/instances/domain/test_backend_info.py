@@ -20,7 +20,7 @@ def program(folder: Path, text: str) -> str:
 
 
 def test_the_configured_command_its_arguments_and_environment_are_used(tmp_path: Path, change_settings: Any) -> None:
-    """Defect 36: the configured command was ignored. llama-server prints its version on stderr."""
+    """llamactl 11.2-36: the configured command was ignored. llama-server prints its version on stderr."""
     script = "import os, sys\nprint(sys.argv[1:], os.environ['X'], 'CORRAL_SECRET_KEY' in os.environ, file=sys.stderr)"
     change_settings(
         backends_llama_cpp_command=program(tmp_path, script),
@@ -72,7 +72,7 @@ def test_a_program_that_hangs_is_ended_with_its_children(
 
 
 def test_docker_is_honoured(tmp_path: Path, change_settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Defect 36: docker mode was ignored."""
+    """llamactl 11.2-36: docker mode was ignored."""
     docker = tmp_path / "docker"
     docker.write_text(f"#!{sys.executable}\nimport sys\nprint(sys.argv[1:])\n")
     docker.chmod(0o755)

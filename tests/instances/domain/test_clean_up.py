@@ -32,6 +32,7 @@ def data_dir(tmp_path: Path, change_settings: Callable[..., None]) -> Path:
 
 
 def test_only_the_newest_runs_of_an_instance_keep_their_logs(db: None, data_dir: Path) -> None:
+    """llamactl 11.2-32: logs were never removed."""
     instance = make_instance("kept")
     logs = [make_log(data_dir, "kept", run_id) for run_id in (1, 2, 3)]
     assert sweep_files(instance.node.name) == 1

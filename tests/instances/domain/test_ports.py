@@ -26,7 +26,7 @@ def test_a_port_another_program_listens_on_is_not_free(held_port: int) -> None:
 
 
 def test_automatic_ports_leave_out_what_the_system_holds(db: None, change_settings: Any, held_port: int) -> None:
-    """Defect 35: the operating system was never asked."""
+    """llamactl 11.2-35: the operating system was never asked."""
     node = make_node()
     change_settings(port_range=f"{held_port}-{min(held_port + 20, 65535)}")
 

@@ -69,6 +69,7 @@ def test_last_words_without_a_line_end_are_kept(run: ShimRun) -> None:
 
 
 def test_a_line_of_ten_megabytes_is_kept_whole(run: ShimRun) -> None:
+    """llamactl 11.2-17: a line over 64 KiB ended the log."""
     run.start_python("print('begin'); print('x' * 10_000_000); print('end')")
     run.wait()
     records = run.read_records()

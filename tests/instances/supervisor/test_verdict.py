@@ -88,6 +88,7 @@ def test_a_clock_jump_never_makes_a_backoff_longer_than_its_delay(restart_in_s: 
 
 
 def test_idle_needs_quiet_and_nobody_in_flight_or_waiting() -> None:
+    """llamactl 11.2-9: an instance idled out with requests in flight."""
     assert is_idle(idle_timeout_min=1, quiet_s=61, in_flight=0, waiting=0)
     assert not is_idle(idle_timeout_min=1, quiet_s=59, in_flight=0, waiting=0)
     assert not is_idle(idle_timeout_min=1, quiet_s=61, in_flight=1, waiting=0)
