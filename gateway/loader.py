@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -16,8 +16,11 @@ from accounts.enums import PermissionMode
 from accounts.models import ApiKey
 from gateway.structs import Principal, PrincipalKind, Route, Snapshot
 from instances.backends.registry import get_backend
+from instances.domain.preview import describe_command_in_one_line
 from instances.domain.runs import derive_upstream_key
+from instances.domain.serving import effective_ttl_s
 from instances.enums import DesiredState, State
+from instances.errors import InvalidOptions
 from instances.models import Instance, KeyPermission
 
 logger = logging.getLogger(__name__)
@@ -40,6 +43,7 @@ _COLUMNS = (
     "active_run__id",
     "active_run__port",
     "active_run__token",
+    "active_run__child_pid",
 )
 
 
@@ -66,6 +70,25 @@ def load_snapshot() -> Snapshot:
     active_run = FilteredRelation("runs", condition=Q(runs__exited_at__isnull=True))
     rows = Instance.objects.annotate(active_run=active_run).order_by("name").values(*_COLUMNS)
     return Snapshot(routes=tuple(route for row in rows if (route := _try_route(row)) is not None))
+
+
+@_with_own_connection
+def describe_commands(instance_ids: Iterable[int]) -> dict[int, str]:
+    """The command lines of these instances' next starts, each in one line with its secrets masked, by id.
+
+    Empty for options that lead to no command; without an entry for an id that is gone. Not part of a snapshot, since
+    one costs more than all the rest of its route. Raises `django.db.DatabaseError`.
+    """
+    rows = Instance.objects.filter(pk__in=list(instance_ids)).select_related("node")
+    return {row.pk: _try_command(row) for row in rows}
+
+
+def _try_command(row: Instance) -> str:
+    try:
+        return describe_command_in_one_line(row)
+    except (InvalidOptions, KeyError, ValueError, TypeError, AttributeError) as error:
+        logger.warning("Instance %s has no command: %s: %s", row.name, type(error).__name__, error)
+        return ""
 
 
 @_with_own_connection
@@ -132,7 +155,18 @@ def _build_route(row: Mapping[str, Any]) -> Route:
         path_prefix=backend.upstream_prefix(engine_options),
         is_wanted=row["desired_state"] == DesiredState.RUNNING,
         on_demand_start=options.get("on_demand_start", settings.CORRAL.default_on_demand_start),
-        served_model=backend.served_model(engine_options),
+        aliases=tuple(options.get("aliases", ())),
+        served_model=options.get("use_model_name") or backend.served_model(engine_options),
+        concurrency_limit=options.get("concurrency_limit", 0),
+        queue_limit=options.get("queue_limit", 0),
+        queue_timeout_s=options.get("queue_timeout", 0),
+        connect_timeout_s=options.get("connect_timeout", 0),
+        first_byte_timeout_s=options.get("first_byte_timeout", 0),
+        idle_timeout_s=options.get("idle_stream_timeout", 0),
+        sends_loading_state=options.get("send_loading_state", settings.CORRAL.send_loading_state),
+        unlisted=options.get("unlisted", False),
+        ttl_s=effective_ttl_s(options),
+        child_pid=row["active_run__child_pid"],
         created=int(row["created_at"].timestamp()),
         reason=row["reason"],
         refused_at=_to_epoch(row["refused_at"]),

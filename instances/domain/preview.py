@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 
-from instances.backends.base import Launch, OptionError
+from instances.backends.base import Command, Launch, OptionError
 from instances.backends.llama_cpp.backend import LlamaCppBackend
 from instances.backends.registry import get_backend
 from instances.domain.descriptions import MASK
 from instances.domain.launch import ENGINE_HOST, read_backend_settings
+from instances.domain.masking import mask_arguments, mask_options
 from instances.domain.options import KNOWN, WantedInstance
 from instances.errors import InvalidOptions
 from instances.models import Instance
 
-SECRET_OPTION = re.compile(r"(^|_)(api_key|key|token|secret|password|passwd)$", re.IGNORECASE)
-"""Options whose value is a secret itself; ``max_tokens`` and ``tokenizer`` are none."""
-
 
 def describe_command(instance: Instance) -> str:
     """Return the command line of an instance's next start, without secrets. Raises InvalidOptions."""
-    options = instance.options
-    wanted = WantedInstance(
+    return preview_command(name=instance.name, wanted=stored_definition(instance))
+
+
+def describe_command_in_one_line(instance: Instance) -> str:
+    """Return the same in one line and without the variables. Raises InvalidOptions."""
+    command = build_masked_command(name=instance.name, wanted=stored_definition(instance))
+    return " ".join(shlex.join(mask_arguments(command.argv)).split())
+
+
+def stored_definition(instance: Instance) -> WantedInstance:
+    """Return what an instance's row says, in the shape of what a client asks for."""
+    return WantedInstance(
         backend_type=instance.backend_type,
-        options=options,
+        options=instance.options,
         port=instance.port,
         node=instance.node.name,
         group=instance.group,
@@ -36,7 +41,6 @@ def describe_command(instance: Instance) -> str:
         disabled=instance.disabled,
         warnings=[],
     )
-    return preview_command(name=instance.name, wanted=wanted)
 
 
 def preview_command(*, name: str, wanted: WantedInstance) -> str:
@@ -45,6 +49,13 @@ def preview_command(*, name: str, wanted: WantedInstance) -> str:
     Values of variables and of options that are secrets are masked. Where the port is still to be chosen, the first
     of the range stands for it. Raises InvalidOptions when the options can't be turned into a command.
     """
+    command = build_masked_command(name=name, wanted=wanted)
+    variables = [f"{variable}={MASK}" for variable in command.environment]
+    return " \\\n  ".join([*variables, *group_arguments(mask_arguments(command.argv))])
+
+
+def build_masked_command(*, name: str, wanted: WantedInstance) -> Command:
+    """Return the process that options lead to, the options' own secrets masked. Raises InvalidOptions."""
     backend = get_backend(wanted.backend_type)
     options = wanted.options
     configured = read_backend_settings(backend)
@@ -62,12 +73,10 @@ def preview_command(*, name: str, wanted: WantedInstance) -> str:
         preset_path=Path("preset.ini") if options.get("preset_ini") else None,
     )
     try:
-        command = backend.build_command(launch)
+        return backend.build_command(launch)
     except OptionError as error:
         name = error.field if error.field in KNOWN else f"backend_options.{error.field}"
         raise InvalidOptions(str(error), fields={name: error.message}) from None
-    variables = [f"{variable}={MASK}" for variable in command.environment]
-    return " \\\n  ".join([*variables, *group_arguments(command.argv)])
 
 
 def lacks_model(instance: Instance) -> bool:
@@ -80,7 +89,7 @@ def lacks_model(instance: Instance) -> bool:
     return not any(engine.get(name) or environment.get(f"LLAMA_ARG_{name.upper()}") for name in names)
 
 
-def group_arguments(argv: tuple[str, ...]) -> list[str]:
+def group_arguments(argv: list[str]) -> list[str]:
     """Return the arguments quoted for a shell, each option together with its values; the program begins the first."""
     groups: list[list[str]] = []
     for word in argv:
@@ -97,18 +106,3 @@ def is_negative_number(word: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def mask_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return engine options, extra arguments among them, with secrets masked."""
-    return {
-        name: mask_options(value)
-        if isinstance(value, Mapping)
-        else (mask_value(value) if value and SECRET_OPTION.search(name) else value)
-        for name, value in options.items()
-    }
-
-
-def mask_value(value: object) -> object:
-    """Return a mask of the value's own shape."""
-    return [MASK for _ in value] if isinstance(value, list) else MASK

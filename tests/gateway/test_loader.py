@@ -75,10 +75,76 @@ def test_what_the_rules_of_waiting_need_is_there(change_settings: Callable[..., 
     assert routes["default"].refused_at is None
 
 
+def test_options_of_serving_come_along(change_settings: Callable[..., None]) -> None:
+    options = {
+        "aliases": ["org/a:1", "the model"],
+        "concurrency_limit": 4,
+        "queue_limit": 5,
+        "queue_timeout": 6,
+        "connect_timeout": 7,
+        "first_byte_timeout": 8,
+        "idle_stream_timeout": 9,
+        "send_loading_state": False,
+        "unlisted": True,
+        "ttl": 11,
+    }
+    change_settings(send_loading_state=True)
+    make_ready("alpha", options={"backend_options": {"model": "/m/a.gguf"}, "use_model_name": "told", **options})
+    route = load_routes()["alpha"]
+    assert route.aliases == ("org/a:1", "the model")
+    assert route.served_model == "told"
+    assert (route.concurrency_limit, route.queue_limit, route.queue_timeout_s) == (4, 5, 6)
+    assert (route.connect_timeout_s, route.first_byte_timeout_s, route.idle_timeout_s) == (7, 8, 9)
+    assert (route.sends_loading_state, route.unlisted, route.ttl_s) == (False, True, 11)
+    assert route.child_pid == 4711
+
+
+def test_without_options_of_serving_the_settings_and_defaults_count(change_settings: Callable[..., None]) -> None:
+    change_settings(send_loading_state=True, default_idle_timeout=2)
+    make_instance("alpha", options={})
+    route = load_routes()["alpha"]
+    assert (route.sends_loading_state, route.ttl_s) == (True, 120)
+    limits = (route.concurrency_limit, route.queue_limit, route.queue_timeout_s)
+    times = (route.connect_timeout_s, route.first_byte_timeout_s, route.idle_timeout_s)
+    assert (limits, times) == ((0, 0, 0), (0, 0, 0))
+    assert (route.aliases, route.unlisted, route.child_pid, route.command) == ((), False, None, "")
+
+
+def test_a_change_of_them_reaches_the_route_of_a_running_instance_and_keeps_its_run(admin: User) -> None:
+    instance = make_ready("alpha")
+    before = load_routes()["alpha"]
+    changes = {"aliases": ["beta"], "ttl": 5, "use_model_name": "other"}
+    update_instance(actor=actor_for(admin), instance=instance, options=changes, merge=True)
+    after = load_routes()["alpha"]
+    assert after.is_routable
+    assert (after.aliases, after.ttl_s, after.served_model) == (("beta",), 5, "other")
+    assert (after.run_id, after.port, after.upstream_key) == (before.run_id, before.port, before.upstream_key)
+    assert Run.objects.get().generation == Instance.objects.get().generation
+
+
+def test_commands_are_told_on_demand_in_one_line_without_secrets(
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    first = make_ready("first", options={"backend_options": {"model": "/m/a b.gguf", "api_key": "hush"}}, port=8123)
+    script = ["sh", "-c", "serve --hf-token hush\n--port ${PORT}"]
+    second = make_instance("second", backend_type="command", options={"backend_options": {"command": script}})
+    odd = make_instance("odd", backend_type="no_such_engine")
+    make_instance("not-asked-for")
+    with django_assert_num_queries(1):
+        told = describe_commands([first.pk, second.pk, odd.pk, 999_999])
+    assert told.keys() == {first.pk, second.pk, odd.pk}
+    assert told[first.pk].startswith("llama-server ")
+    assert "--model '/m/a b.gguf'" in told[first.pk]
+    assert "--port 8123" in told[first.pk]
+    assert told[second.pk] == f"sh -c 'serve --hf-token ******** --port {second.port}'"
+    assert told[odd.pk] == ""
+    assert not any("hush" in text or "\n" in text for text in told.values())
+
+
 def test_instances_come_by_name_in_one_query(django_assert_num_queries: DjangoAssertNumQueries) -> None:
     """llamactl 11.2-38: lists came in random order."""
     for name in ("c", "a", "b"):
-        make_ready(name)
+        make_ready(name, options={"aliases": [f"{name}/alias"]})
     with django_assert_num_queries(1):
         assert [route.name for route in load_snapshot().routes] == ["a", "b", "c"]
 
