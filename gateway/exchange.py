@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import Literal
 
+from gateway.accounting.reader import UsageReader
+from gateway.accounting.usage import Usage
 from gateway.asgi import Headers, Receive, Scope, Send
 from gateway.structs import Principal, Route
 from gateway.upstream import UpstreamConnection
@@ -23,23 +25,29 @@ class Exchange:
         "client_gone",
         "connection",
         "ended_s",
+        "error_message",
         "extra_headers",
         "first_byte_s",
         "headers",
         "is_answered",
         "is_sent",
+        "is_streamed",
         "method",
         "model",
         "outcome",
         "path",
         "principal",
+        "queued_s",
         "receive",
         "received_s",
+        "request_id",
         "route",
         "scope",
         "send",
         "sent_bytes",
         "status",
+        "usage",
+        "usage_reader",
         "watcher",
     )
 
@@ -63,6 +71,19 @@ class Exchange:
         self.received_s = time.monotonic()
         self.first_byte_s: float | None = None
         self.ended_s: float | None = None
+        self.queued_s = 0.0
+        """Seconds that it waited for its instance to be ready."""
+
+        # For the accounting
+        self.request_id = ""
+        """Corral's own id of this request; the accounting gives it one when there is none."""
+        self.error_message = ""
+        """Why it was refused."""
+        self.is_streamed = False
+        """Whether the answer was a stream of events."""
+        self.usage: Usage | None = None
+        self.usage_reader: UsageReader | None = None
+        """Reads `usage` from the answer; fed with each piece after that was sent on."""
 
         # Only while it is being forwarded
         self.connection: UpstreamConnection | None = None

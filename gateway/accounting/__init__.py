@@ -1,0 +1,1 @@
+"""Who used what: reading usage from answers, and recording requests. Nothing here imports Django."""
