@@ -10,6 +10,7 @@ tells, and no part of the text needs to be counted through.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
@@ -49,8 +50,7 @@ def read_end(text: bytes, *, is_event: bool = False) -> Answer | None:
 
     In a stream's event they may stand one level deeper, in the event's last member.
     """
-    places = {place for place in (text.rfind(USAGE), text.rfind(TIMINGS)) if place >= 0}
-    for place in sorted(places):
+    for place in sorted([*_find_last(text, USAGE), *_find_last(text, TIMINGS)]):
         if place and text[place - 1] == _BACKSLASH:
             continue  # a quotation mark within a text
         rest = text[place:]
@@ -74,6 +74,15 @@ def read_start(text: bytes) -> Answer | None:
             if found is not None and (found.usage is not None or found.timings is not None):
                 return found
     return None
+
+
+def _find_last(text: bytes, key: bytes) -> Iterator[int]:
+    place = len(text)
+    for _ in range(_MOST_TRIES):
+        place = text.rfind(key, 0, place)
+        if place < 0:
+            return
+        yield place
 
 
 def _try_decode(text: bytes) -> Answer | None:
