@@ -212,6 +212,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         bool, doc("Compress rotated files with gzip.", alias="LLAMACTL_LOG_ROTATION_COMPRESS")
     ] = False
     log_runs_kept: Annotated[Annotated[int, Meta(ge=1)], doc("Runs of an instance whose logs are kept.")] = 10
+    metrics: Annotated[bool, doc("Count requests, sample hosts and GPUs, and answer `/metrics` for Prometheus.")] = True
 
     # Downloads
     hf_endpoint: Annotated[str, doc("Hugging Face endpoint (also HF_ENDPOINT).", alias="HF_ENDPOINT")] = (
