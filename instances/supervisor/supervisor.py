@@ -29,6 +29,7 @@ from instances.supervisor.adoption import end_orphans, find_shim
 from instances.supervisor.database import DatabaseRunner
 from instances.supervisor.demand import find_demand, is_idle, remaining_backoff
 from instances.supervisor.reports import GatewayReports, listen
+from instances.supervisor.sampling import Sampling
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Supervisor:
         listener = asyncio.create_task(
             listen(client, self.reports, wake_channel(self.node), self._wake.set), name="reports"
         )
+        sampling = Sampling(self.node, client, self.database, self.actors)
         try:
             if await self._adopt_when_possible(client):
                 await asyncio.sleep(0)
@@ -69,6 +71,7 @@ class Supervisor:
             listener.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await listener
+            await sampling.end()
             await self._leave()
             await client.aclose()
             await self.database.close()
