@@ -24,36 +24,34 @@ from gateway.activity import Activity
 from gateway.asgi import ASGIApp, Receive, Scope, Send
 from gateway.authenticate import Authenticator, SessionLookUp
 from gateway.broker import make_broker
+from gateway.commands import Commands, NoCommands
 from gateway.config import GatewayConfig
+from gateway.control import ControlRoutes
 from gateway.cors import CorsPolicy
 from gateway.demand import Demand
-from gateway.errors import (
-    ANTHROPIC,
-    MANAGEMENT,
-    OPENAI,
-    ClientGone,
-    GatewayError,
-    send_error,
-)
+from gateway.dispatch import Dispatcher, Part, choose_usual_form
+from gateway.error_form import answer_error
+from gateway.errors import ClientGone, GatewayError
 from gateway.exchange import Exchange
 from gateway.forward import Forwarder
 from gateway.inference import InferenceRoutes
-from gateway.instance_proxy import InstanceProxyRoutes, is_proxy_path
+from gateway.inner_models import InnerModels
+from gateway.instance_proxy import InstanceProxyRoutes
 from gateway.keys import KeyCache
+from gateway.llama_cpp import LlamaCppRoutes
+from gateway.model_list import ModelList
+from gateway.model_proxy import ModelProxyRoutes
 from gateway.pool import ConnectionPool
 from gateway.report import Reporter, name_process
+from gateway.router_mode import RouterModeRoutes
 from gateway.routes import RouteTable
 from gateway.runtime import EventLayer, Runtime
+from gateway.serving import Serving
 from gateway.structs import Principal, Snapshot
 
 logger = logging.getLogger(__name__)
 
 _DATABASE_THREADS = 4
-
-
-def handles(path: str) -> bool:
-    """Whether the gateway answers requests for this path; all others belong to the next application."""
-    return path.startswith("/v1/") or path == "/v1" or is_proxy_path(path)
 
 
 def discard(exchange: Exchange) -> None:
@@ -73,8 +71,7 @@ class GatewayApp:
         next_app: ASGIApp,
         runtime: Runtime,
         cors: CorsPolicy,
-        inference: InferenceRoutes,
-        instance_proxy: InstanceProxyRoutes,
+        dispatcher: Dispatcher,
         activity: Activity,
         demand: Demand,
         pool: ConnectionPool,
@@ -87,8 +84,7 @@ class GatewayApp:
         self._next_app = next_app
         self.runtime = runtime
         self._cors = cors
-        self._inference = inference
-        self._instance_proxy = instance_proxy
+        self._dispatcher = dispatcher
         self._close = close
         self._finish = finish
         self._is_started = False
@@ -97,10 +93,11 @@ class GatewayApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry."""
         kind = scope["type"]
-        if kind == "http" and handles(scope["path"]):
+        part = self._dispatcher.find(scope["path"]) if kind == "http" else None
+        if part is not None:
             if not self._is_started:
                 await self.start()
-            await self._serve(Exchange(scope, receive, send))
+            await self._serve(part, Exchange(scope, receive, send))
         elif kind == "lifespan":
             await self._live(receive, send)
         else:
@@ -129,30 +126,18 @@ class GatewayApp:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    async def _serve(self, exchange: Exchange) -> None:
+    async def _serve(self, part: Part, exchange: Exchange) -> None:
         exchange.extra_headers = self._cors.answer_headers(exchange.headers)
-        is_inference = exchange.path.startswith("/v1")
         try:
             if exchange.method == "OPTIONS" and await self._cors.answer_preflight(exchange):
                 return
-            if is_inference:
-                await self._inference.serve(exchange)
-            else:
-                await self._instance_proxy.serve(exchange)
+            await part.serve(exchange)
         except GatewayError as error:
-            exchange.outcome = "refused"
-            exchange.status = error.status
-            await send_error(exchange.send, error, _choose_form(exchange.path), exchange.extra_headers)
+            await answer_error(exchange, error, choose_usual_form(part, exchange.path))
         except ClientGone:
             exchange.outcome = "client_gone"
         finally:
             self._finish(exchange)
-
-
-def _choose_form(path: str) -> str:
-    if not path.startswith("/v1"):
-        return MANAGEMENT
-    return ANTHROPIC if path.startswith("/v1/messages") else OPENAI
 
 
 def build_gateway(
@@ -164,13 +149,14 @@ def build_gateway(
     find_principal: Callable[[str], Principal | None],
     channel_layer: EventLayer | None = None,
     session_principal: SessionLookUp | None = None,
+    commands: Commands | None = None,
     finish: Callable[[Exchange], None] = discard,
 ) -> GatewayApp:
     """Put a gateway together.
 
     `load_snapshot` reads every instance, `find_principal` finds a key by its SHA-256 in hex; both run in threads.
-    `channel_layer` brings the events (group `events`), `session_principal` finds who is signed in on a page. Opens no
-    connection and starts nothing; that happens with the first lifespan event or request.
+    `channel_layer` brings the events (group `events`), `session_principal` finds who is signed in on a page, `commands`
+    stops instances. Opens no connection and starts nothing; that happens with the first lifespan event or request.
     """
     threads = ThreadPoolExecutor(_DATABASE_THREADS, thread_name_prefix="gateway-database")
 
@@ -211,8 +197,23 @@ def build_gateway(
         is_broker_up=reporter.ping,
         refresh_interval_s=config.refresh_interval_s,
     )
-    authenticator = Authenticator(config, keys, session_principal)
-    forwarder = Forwarder(pool, activity)
+    serving = Serving(
+        Authenticator(config, keys, session_principal),
+        routes,
+        demand,
+        Forwarder(pool, activity),
+        look_again=runtime.look_again,
+        max_body_bytes=config.max_body_bytes,
+    )
+    commands = commands or NoCommands()
+    dispatcher = Dispatcher(
+        inference=InferenceRoutes(serving, ModelList(routes, InnerModels(pool))),
+        llama_cpp=LlamaCppRoutes(serving),
+        model_proxy=ModelProxyRoutes(serving, commands),
+        instance_proxy=InstanceProxyRoutes(serving),
+        router_mode=RouterModeRoutes(serving),
+        control=ControlRoutes(serving, commands),
+    )
 
     async def close() -> None:
         pool.close()
@@ -223,15 +224,7 @@ def build_gateway(
         next_app=next_app,
         runtime=runtime,
         cors=CorsPolicy(config.allowed_origins),
-        inference=InferenceRoutes(
-            authenticator,
-            routes,
-            demand,
-            forwarder,
-            look_again=runtime.look_again,
-            max_body_bytes=config.max_body_bytes,
-        ),
-        instance_proxy=InstanceProxyRoutes(authenticator, routes, forwarder, look_again=runtime.look_again),
+        dispatcher=dispatcher,
         activity=activity,
         demand=demand,
         pool=pool,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from gateway.asgi import Headers, Scope, find_header
+from gateway.brake import Brake
 from gateway.config import GatewayConfig
 from gateway.errors import GatewayError, invalid_key, missing_key
 from gateway.exchange import Exchange
@@ -18,42 +19,76 @@ _SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
 class Authenticator:
     """Turns credentials into principals. `find_session` finds the principal of a signed-in page, or None."""
 
-    def __init__(self, config: GatewayConfig, keys: KeyCache, find_session: SessionLookUp | None) -> None:
+    def __init__(
+        self, config: GatewayConfig, keys: KeyCache, find_session: SessionLookUp | None, brake: Brake | None = None
+    ) -> None:
         self._config = config
         self._keys = keys
         self._find_session = find_session
+        self._brake = brake or Brake()
 
     async def require_inference(self, exchange: Exchange) -> Principal:
-        """The principal of a request to `/v1`: any valid key. Raises `KeyRejected` 401."""
+        """The principal of a request to a model: any valid key, or a signed-in page of this portal.
+
+        Raises `KeyRejected` 401, or `GatewayError` 403 when another site uses the visitor's session, and 429 for those
+        who try keys.
+        """
         if not self._config.require_inference_auth:
             return ANONYMOUS
         credential = read_credential(exchange.headers, exchange.query)
         if credential is None:
-            raise missing_key()
-        principal = await self._keys.find_principal(credential)
-        if principal is None:
-            raise invalid_key()
-        return principal
+            return await self._require_session(exchange)
+        return await self._require_key(exchange, credential)
 
     async def require_management(self, exchange: Exchange) -> Principal:
         """The principal of a request to a management route: a management key, or a signed-in page of this portal.
 
-        Raises `KeyRejected` 401, or `GatewayError` 403 when another site uses the visitor's session for a change.
+        Raises as `require_inference` does; an inference key is refused like an unknown one.
         """
         if not self._config.require_management_auth:
             return ANONYMOUS
         credential = read_credential(exchange.headers, exchange.query)
-        if credential is not None:
-            principal = await self._keys.find_principal(credential)
-            if principal is None or principal.kind != "management":
-                raise invalid_key()
+        if credential is None:
+            return await self._require_session(exchange)
+        principal = await self._require_key(exchange, credential)
+        if principal.kind != "management":
+            raise invalid_key()
+        return principal
+
+    async def _require_key(self, exchange: Exchange, credential: bytes) -> Principal:
+        principal = self._keys.recall(credential)
+        if principal is not None:
             return principal
-        session = await self._find_session(exchange.scope) if self._find_session is not None else None
+        client = exchange.scope.get("client")
+        address = client[0] if client else ""
+        await self._brake.slow_down(address)
+        principal = await self._keys.find_principal(credential)
+        if principal is None:
+            self._brake.note_failure(address)
+            raise invalid_key()
+        return principal
+
+    async def _require_session(self, exchange: Exchange) -> Principal:
+        if self._find_session is None or find_header(exchange.headers, b"cookie") is None:
+            raise missing_key()
+        session = await self._find_session(exchange.scope)
         if session is None:
             raise missing_key()
-        if exchange.method not in _SAFE_METHODS and not _is_same_origin(exchange.headers):
+        if is_from_another_site(exchange):
             raise GatewayError(403, "cross_site_request", "A signed-in page may send this only from the portal itself")
         return session
+
+
+def is_from_another_site(exchange: Exchange) -> bool:
+    """Whether a browser sent the request for a page that isn't the portal's own.
+
+    What changes something must name the portal as its origin; for the rest the browser's word is enough (Fetch
+    Metadata, `Sec-Fetch-Site`).
+    """
+    headers = exchange.headers
+    if exchange.method not in _SAFE_METHODS or exchange.scope["type"] == "websocket":
+        return not _is_same_origin(headers)
+    return find_header(headers, b"sec-fetch-site") in (b"cross-site", b"same-site")
 
 
 def _is_same_origin(headers: Headers) -> bool:

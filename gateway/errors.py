@@ -1,4 +1,4 @@
-"""Refusals of the gateway, and the three forms in which clients expect them."""
+"""Refusals of the gateway, and the forms in which clients expect them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ ANTHROPIC: ErrorForm = "anthropic"
 """`{"type": "error", "error": {"type", "message"}}`, the form of Anthropic's API reference."""
 MANAGEMENT: ErrorForm = "management"
 """`{"error": code, "details": text}`, the form of the management API."""
+STRING: ErrorForm = "string"
+"""`{"error": text}`, the form of llama-swap's and llamactl's published references."""
 
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+ANTHROPIC_OVERLOADED = 529
+"""The status by which Anthropic's clients know that they should try again later."""
 _ANTHROPIC_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -78,6 +82,22 @@ def unknown_instance(name: str, *, param: str | None = None) -> GatewayError:
     return GatewayError(404, "invalid_instance", f"instance with name {name} not found", param=param)
 
 
+def unknown_model(name: str) -> GatewayError:
+    """The refusal of a model that no instance serves, in llama-swap's words."""
+    return GatewayError(404, "model_not_found", f"model '{name}' not found in config", param="model")
+
+
+def no_model() -> GatewayError:
+    """The refusal of a request that names no model where none can be guessed, in llama-swap's words."""
+    return GatewayError(404, "model_not_found", "no model id could be identified", param="model")
+
+
+def wrong_method(method: str, path: str, allowed: str) -> GatewayError:
+    """The refusal of a method that an address doesn't know; `allowed` is the value of the `Allow` header."""
+    message = f"{method} {path} is not served; use {allowed.replace(', ', ' or ')}"
+    return GatewayError(405, "method_not_allowed", message, allow=allowed)
+
+
 def forbidden_instance() -> GatewayError:
     """The refusal of an instance that the key may not use."""
     return GatewayError(403, "permission_denied", "permission denied: key does not have access to this instance")
@@ -87,6 +107,8 @@ def render_error(error: GatewayError, form: ErrorForm) -> bytes:
     """The JSON body of `error` in one of the three forms."""
     if form == MANAGEMENT and not isinstance(error, KeyRejected):
         return msgspec.json.encode({"error": error.code, "details": error.message})
+    if form == STRING:
+        return msgspec.json.encode({"error": error.message})
     if form == ANTHROPIC:
         fallback = "api_error" if error.status >= 500 else "invalid_request_error"
         kind = _ANTHROPIC_TYPES.get(error.status, fallback)
@@ -100,6 +122,9 @@ def render_error(error: GatewayError, form: ErrorForm) -> bytes:
 async def send_error(send: Send, error: GatewayError, form: ErrorForm, headers: Headers) -> None:
     """Answer with `error`; `headers` are added to its own."""
     extra: Headers = []
+    status = error.status
+    if form == ANTHROPIC and status == 503:
+        status = ANTHROPIC_OVERLOADED
     if error.retry_after_s is not None:
         extra.append((b"retry-after", b"%d" % error.retry_after_s))
     if error.status == 413:
@@ -107,7 +132,7 @@ async def send_error(send: Send, error: GatewayError, form: ErrorForm, headers: 
         extra.append((b"connection", b"close"))
     if error.allow:
         extra.append((b"allow", error.allow.encode()))
-    await send_json(send, error.status, render_error(error, form), extra + headers)
+    await send_json(send, status, render_error(error, form), extra + headers)
 
 
 async def send_json(send: Send, status: int, body: bytes, headers: Headers) -> None:

@@ -1,95 +1,77 @@
-"""`/v1/*`: requests that name a model, and the list of models."""
+"""Requests that name a model: `/v1/*`, and llama-server's own paths at the root."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
-import msgspec
-
 from gateway.authenticate import Authenticator
-from gateway.body import hold_body, read_body
-from gateway.demand import Demand
-from gateway.errors import GatewayError, forbidden_instance, send_json, unknown_instance
+from gateway.body import begin_body
+from gateway.errors import OPENAI, no_model, unknown_model, wrong_method
 from gateway.exchange import Exchange
-from gateway.forward import Forwarder
-from gateway.keys import drop_query_key
-from gateway.model_name import find_model, replace_model
-from gateway.routes import RouteTable
-from gateway.structs import Principal, Route
+from gateway.model_list import ModelList
+from gateway.named import NamedBody, find_query_model, read_named_body
+from gateway.native import find_native_path
+from gateway.serving import Serving
+from gateway.structs import Principal
 
-_LIST_PATH = "/v1/models"
+_WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
+_LIST_PATHS = ("/v1/models", "/models")
 
 
 class InferenceRoutes:
-    """Serves everything under `/v1`."""
+    """Finds the model of a request, and forwards the request to its instance."""
 
-    def __init__(
-        self,
-        authenticator: Authenticator,
-        routes: RouteTable,
-        demand: Demand,
-        forwarder: Forwarder,
-        *,
-        look_again: Callable[[], Awaitable[None]],
-        max_body_bytes: int,
-    ) -> None:
-        self._authenticator = authenticator
-        self._routes = routes
-        self._demand = demand
-        self._forwarder = forwarder
-        self._look_again = look_again
-        self._max_body_bytes = max_body_bytes
+    form = OPENAI
+
+    def __init__(self, serving: Serving, model_list: ModelList) -> None:
+        self._serving = serving
+        self._model_list = model_list
+        self._authenticator: Authenticator = serving.authenticator
 
     async def serve(self, exchange: Exchange) -> None:
         """Answer one request. Raises `GatewayError` and `ClientGone`."""
-        principal = exchange.principal = await self._authenticator.require_inference(exchange)
-        self._routes.require_loaded()
-        if exchange.method == "POST":
-            await self._forward(exchange, principal)
-        elif exchange.method in ("GET", "HEAD") and (exchange.path + "/").startswith(_LIST_PATH + "/"):
-            await self._describe_models(exchange, principal)
+        principal = await self._serving.enter(exchange, self._authenticator.require_inference)
+        path = exchange.path
+        if path.startswith(_LIST_PATHS) and await self._serve_list(exchange, principal):
+            return
+        is_native = not path.startswith("/v1/")
+        target = find_native_path(exchange.method, exchange.raw_path) if is_native else exchange.raw_path
+        if exchange.method in _WITH_BODY:
+            named = await read_named_body(exchange, self._serving.max_body_bytes)
         else:
-            message = f"{exchange.method} {exchange.path} is not served; inference requests are sent with POST"
-            raise GatewayError(405, "method_not_allowed", message, allow="POST")
-
-    async def _forward(self, exchange: Exchange, principal: Principal) -> None:
-        body = await read_body(exchange, self._max_body_bytes)
-        model = exchange.model = find_model(body)
-        while True:
-            resolved = self._routes.resolve_model(model)
-            if resolved is None:
-                await self._look_again()
-                resolved = self._routes.resolve_model(model)
-            if resolved is None:
-                raise unknown_instance(model, param="model")
-            route, wanted_model = resolved
-            if not principal.may_use(route.instance_id):
-                raise forbidden_instance()
-            if route.is_routable:
-                break
-            exchange.route = route
-            await self._demand.wait_ready(route, principal, exchange.receive)
-            # Keys and routes may have changed during the wait.
-            principal = exchange.principal = await self._authenticator.require_inference(exchange)
-        if wanted_model is not None and wanted_model != model:
-            body = replace_model(body, wanted_model)
-        query = drop_query_key(exchange.query)
-        await self._forwarder.forward(exchange, route, exchange.raw_path, query, hold_body(body))
-
-    async def _describe_models(self, exchange: Exchange, principal: Principal) -> None:
-        wanted = exchange.path[len(_LIST_PATH) + 1 :].rstrip("/")
-        usable = [route for route in self._routes.by_name.values() if principal.may_use(route.instance_id)]
-        answer: dict[str, object]
-        if wanted:
-            found = [route for route in usable if route.name == wanted]
-            if not found:
-                raise unknown_instance(wanted, param="model")
-            answer = _describe(found[0])
+            named = NamedBody(await begin_body(exchange), find_query_model(exchange.query))
+        if named.model:
+            await self._forward_named(exchange, named, target)
         else:
-            answer = {"object": "list", "data": [_describe(route) for route in usable]}
-        exchange.status = 200
-        await send_json(exchange.send, 200, msgspec.json.encode(answer), exchange.extra_headers)
+            if named.refusal is not None and (not is_native or named.refusal.param != "model"):
+                raise named.refusal
+            await self._forward_nameless(exchange, principal, named, target)
 
+    async def _serve_list(self, exchange: Exchange, principal: Principal) -> bool:
+        for prefix in _LIST_PATHS:
+            rest = exchange.path.removeprefix(prefix)
+            if exchange.path.startswith(prefix) and (not rest or rest[0] == "/"):
+                if exchange.method not in ("GET", "HEAD"):
+                    raise wrong_method(exchange.method, exchange.path, "GET")
+                await self._model_list.answer(exchange, principal, rest.strip("/"))
+                return True
+        return False
 
-def _describe(route: Route) -> dict[str, object]:
-    return {"id": route.name, "object": "model", "created": route.created, "owned_by": "corral"}
+    async def _forward_named(self, exchange: Exchange, named: NamedBody, target: bytes) -> None:
+        serving = self._serving
+        model = exchange.model = named.model
+        route, wanted = await serving.reach(
+            exchange,
+            self._authenticator.require_inference,
+            lambda: serving.routes.resolve_model(model),
+            lambda: unknown_model(model),
+        )
+        await serving.forward(exchange, route, target, named.ask_for(wanted))
+
+    async def _forward_nameless(
+        self, exchange: Exchange, principal: Principal, named: NamedBody, target: bytes
+    ) -> None:
+        """Forward to the only ready model; a request without a name never starts one (llama-swap's reference, 8-11)."""
+        route = self._serving.routes.find_only_ready(principal)
+        if route is None:
+            raise no_model()
+        exchange.model = route.name
+        await self._serving.forward(exchange, route, target, named.body)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from urllib.parse import unquote
 
-from gateway.authenticate import Authenticator
 from gateway.body import begin_body
-from gateway.errors import GatewayError, forbidden_instance, unknown_instance
+from gateway.errors import MANAGEMENT, GatewayError, forbidden_instance, unknown_instance
 from gateway.exchange import Exchange
-from gateway.forward import Forwarder
-from gateway.keys import drop_query_key
-from gateway.routes import RouteTable
+from gateway.serving import Serving
 
 PREFIX = "/api/v1/instances/"
 _RAW_PREFIX = PREFIX.encode()
@@ -31,45 +27,27 @@ def split_proxy_path(raw_path: bytes) -> tuple[str, bytes]:
     return unquote(name.decode("latin-1")), rest.removeprefix(b"proxy") or b"/"
 
 
-UNTRUSTED = [(b"content-security-policy", b"sandbox"), (b"x-content-type-options", b"nosniff")]
-"""What an engine answers to a signed-in browser must not act as a page of the portal: no scripts, no guessed types."""
-
-
 class InstanceProxyRoutes:
     """Forwards any method to a running instance; never starts one."""
 
-    def __init__(
-        self,
-        authenticator: Authenticator,
-        routes: RouteTable,
-        forwarder: Forwarder,
-        *,
-        look_again: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._authenticator = authenticator
-        self._routes = routes
-        self._forwarder = forwarder
-        self._look_again = look_again
+    form = MANAGEMENT
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
 
     async def serve(self, exchange: Exchange) -> None:
         """Answer one request. Raises `GatewayError` (401, 403, 404, 502, 503) and `ClientGone`."""
-        principal = exchange.principal = await self._authenticator.require_management(exchange)
-        self._routes.require_loaded()
+        principal = await self._serving.enter(exchange, self._serving.authenticator.require_management)
         name, path = split_proxy_path(exchange.raw_path)
-        route = self._routes.by_name.get(name)
-        if route is None:
-            await self._look_again()
-            route = self._routes.by_name.get(name)
+        route = await self._serving.find(lambda: self._serving.routes.by_name.get(name))
         if route is None:
             raise unknown_instance(name)
         if not principal.may_use(route.instance_id):
             raise forbidden_instance()
         body = await begin_body(exchange)
         # The instance may have stopped while the body came.
-        route = self._routes.by_name.get(name, route)
+        route = self._serving.routes.by_name.get(name, route)
         if not route.is_routable:
             exchange.route = route
             raise GatewayError(503, "instance_not_running", "Instance is not running")
-        if principal.kind == "session":
-            exchange.extra_headers += UNTRUSTED
-        await self._forwarder.forward(exchange, route, path, drop_query_key(exchange.query), body)
+        await self._serving.forward(exchange, route, path, body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import logging
 import time
@@ -25,21 +26,34 @@ _NEGATIVE_CACHE_SIZE = 10_000
 def read_credential(headers: Headers, query: bytes) -> bytes | None:
     """The API key of a request, or None.
 
-    `Authorization: Bearer` (RFC 6750, the scheme in any case as RFC 9110 says), else `X-API-Key`, else the query's
-    `api_key`.
+    `Authorization: Bearer` (RFC 6750; the scheme in any case, as RFC 9110 says), else the password of `Authorization:
+    Basic` (RFC 7617), else `X-API-Key`, else ElevenLabs' `xi-api-key`, else the query's `api_key`.
     """
-    api_key: bytes | None = None
+    basic = api_key = eleven = None
     for name, value in headers:
         if name == b"authorization":
             scheme, _, token = value.partition(b" ")
             token = token.strip()
-            if token and scheme.lower() == b"bearer":
+            scheme = scheme.lower()
+            if token and scheme == b"bearer":
                 return token
-        elif name == b"x-api-key" and value:
-            api_key = value
-    if api_key is not None:
-        return api_key.strip() or None
+            if scheme == b"basic":
+                basic = _read_password(token)
+        elif name == b"x-api-key":
+            api_key = value.strip()
+        elif name == b"xi-api-key":
+            eleven = value.strip()
+    found = basic or api_key or eleven
+    if found:
+        return found
     return _read_query_key(query) if b"api_key" in query else None
+
+
+def _read_password(token: bytes) -> bytes | None:
+    try:
+        return base64.b64decode(token, validate=True).partition(b":")[2] or None
+    except ValueError:
+        return None
 
 
 def _read_query_key(query: bytes) -> bytes | None:
@@ -92,20 +106,30 @@ class KeyCache:
         self._unknown.clear()
         self._pending.clear()
 
+    def recall(self, credential: bytes) -> Principal | None:
+        """The principal of a key that was found valid a moment ago; None says only that it must be looked up."""
+        digest = hash_key(credential)
+        entry = self._known.get(digest)
+        if entry is None:
+            return None
+        age = time.monotonic() - entry.read_at
+        if age >= self._max_age_s:
+            return None
+        if age > self._refresh_age_s and digest not in self._pending:
+            self._start_look_up(digest)
+        return _unless_expired(entry.principal)
+
     async def find_principal(self, credential: bytes) -> Principal | None:
         """The principal of the key, or None when it isn't valid (any more).
 
         Raises `GatewayError` 503 when the key isn't known here and can't be looked up.
         """
+        principal = self.recall(credential)
+        if principal is not None:
+            return principal
         digest = hash_key(credential)
-        entry = self._known.get(digest)
-        if entry is not None:
-            age = time.monotonic() - entry.read_at
-            if age < self._max_age_s:
-                if age > self._refresh_age_s and digest not in self._pending:
-                    self._start_look_up(digest)
-                return _unless_expired(entry.principal)
-        elif (entry := self._unknown.get(digest)) is not None and time.monotonic() - entry.read_at < self._max_age_s:
+        unknown = self._unknown.get(digest)
+        if unknown is not None and time.monotonic() - unknown.read_at < self._max_age_s:
             return None
         return _unless_expired(await self._wait_for_look_up(digest))
 

@@ -31,6 +31,7 @@ from gateway.loader import find_principal, load_snapshot
 from instances.consumers import websocket_urlpatterns
 from instances.logs import http as logs
 from instances.logs.hub import close_hub
+from portal.gateway_commands import InstanceCommands
 from portal.sessions import find_session_principal
 from portal.static import StaticFiles
 
@@ -51,6 +52,7 @@ class Portal:
             find_principal=find_principal,
             channel_layer=get_channel_layer(),
             session_principal=find_session_principal,
+            commands=InstanceCommands(),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

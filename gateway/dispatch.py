@@ -1,0 +1,69 @@
+"""Which part of the gateway answers an address."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gateway.errors import ANTHROPIC, OPENAI, ErrorForm
+from gateway.exchange import Exchange
+from gateway.instance_proxy import is_proxy_path
+from gateway.native import SEGMENTS as NATIVE_SEGMENTS
+
+
+class Part(Protocol):
+    """A set of addresses that are answered in the same way."""
+
+    form: ErrorForm
+    """How its errors look unless the client asks for another form."""
+
+    async def serve(self, exchange: Exchange) -> None:
+        """Answer one request. Raises `GatewayError`, which the application answers, and `ClientGone`."""
+
+
+class Dispatcher:
+    """Finds the part by the beginning of the path."""
+
+    def __init__(
+        self,
+        *,
+        inference: Part,
+        llama_cpp: Part,
+        model_proxy: Part,
+        instance_proxy: Part,
+        router_mode: Part,
+        control: Part,
+    ) -> None:
+        self._inference = inference
+        self._instance_proxy = instance_proxy
+        self._router_mode = router_mode
+        self._control = control
+        self._by_segment: dict[str, Part] = {
+            **dict.fromkeys(NATIVE_SEGMENTS, inference),
+            "v1": inference,
+            "models": inference,
+            "llama-cpp": llama_cpp,
+            "upstream": model_proxy,
+            "running": control,
+            "unload": control,
+        }
+
+    def find(self, path: str) -> Part | None:
+        """The part that answers this path; None when it belongs to the next application."""
+        if path.startswith("/v1/"):
+            return self._inference
+        if path.startswith("/api/"):
+            if is_proxy_path(path):
+                return self._instance_proxy
+            if path.startswith("/api/v1/llama-cpp/"):
+                return self._router_mode
+            if path.startswith("/api/models/unload"):
+                return self._control
+            return None
+        return self._by_segment.get(path[1:].partition("/")[0])
+
+
+def choose_usual_form(part: Part, path: str) -> ErrorForm:
+    """The form of errors at this address."""
+    if part.form == OPENAI and path.startswith(("/v1/messages", "/v/messages")):
+        return ANTHROPIC
+    return part.form

@@ -1,0 +1,103 @@
+"""What every route does once it knows which instance is meant: rights, readiness, forwarding."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from gateway.asgi import Receive
+from gateway.authenticate import Authenticator
+from gateway.body import RequestBody
+from gateway.demand import Demand
+from gateway.errors import GatewayError, forbidden_instance
+from gateway.exchange import Exchange
+from gateway.forward import Forwarder
+from gateway.keys import drop_query_key
+from gateway.routes import RouteTable
+from gateway.structs import Principal, Route
+
+T = TypeVar("T")
+F = TypeVar("F", bound="tuple[Route, *tuple[object, ...]]")
+Authenticate = Callable[[Exchange], Awaitable[Principal]]
+
+UNTRUSTED = [
+    (b"content-security-policy", b"sandbox allow-scripts allow-forms allow-modals allow-popups allow-downloads"),
+    (b"x-content-type-options", b"nosniff"),
+]
+"""What an engine answers to a signed-in browser must not act as a page of the portal: it gets an origin of its own."""
+
+
+class Serving:
+    """Shared by all routes of one gateway."""
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        routes: RouteTable,
+        demand: Demand,
+        forwarder: Forwarder,
+        *,
+        look_again: Callable[[], Awaitable[None]],
+        max_body_bytes: int,
+    ) -> None:
+        self.authenticator = authenticator
+        self.routes = routes
+        self.demand = demand
+        self.forwarder = forwarder
+        self.max_body_bytes = max_body_bytes
+        self._look_again = look_again
+
+    async def enter(self, exchange: Exchange, authenticate: Authenticate) -> Principal:
+        """Who sent the request. Raises `GatewayError` (401, 403, 429) and 503 while nothing is known yet."""
+        principal = exchange.principal = await authenticate(exchange)
+        self.routes.require_loaded()
+        return principal
+
+    async def find(self, look: Callable[[], T | None]) -> T | None:
+        """What `look` finds among the routes; before it finds nothing, the routes are read once more."""
+        found = look()
+        if found is None:
+            await self._look_again()
+            found = look()
+        return found
+
+    async def reach(
+        self,
+        exchange: Exchange,
+        authenticate: Authenticate,
+        look: Callable[[], F | None],
+        unknown: Callable[[], GatewayError],
+        *,
+        receive: Receive | None = None,
+    ) -> F:
+        """What `look` finds, a route and more, once its instance is ready and may be used.
+
+        Forward without awaiting anything in between.
+
+        `exchange.principal` must be set. `receive` is watched for the client's departure while the instance starts; by
+        default the exchange's, whose body must have been read then. Raises `GatewayError` and `ClientGone`.
+        """
+        while True:
+            found = await self.find(look)
+            if found is None:
+                raise unknown()
+            route = exchange.route = found[0]
+            principal = exchange.principal
+            if principal is None or not principal.may_use(route.instance_id):
+                raise forbidden_instance()
+            if route.is_routable:
+                return found
+            began = time.monotonic()
+            try:
+                await self.demand.wait_ready(route, principal, receive or exchange.receive)
+            finally:
+                exchange.queued_s += time.monotonic() - began
+            # Keys and routes may have changed during the wait.
+            exchange.principal = await authenticate(exchange)
+
+    async def forward(self, exchange: Exchange, route: Route, path: bytes, body: RequestBody) -> None:
+        """Forward to `path` of the instance, the client's query without its key."""
+        if exchange.principal is not None and exchange.principal.kind == "session":
+            exchange.extra_headers += UNTRUSTED
+        await self.forwarder.forward(exchange, route, path, drop_query_key(exchange.query), body)

@@ -1,0 +1,68 @@
+"""Which addresses are the gateway's."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from gateway.dispatch import Dispatcher, choose_usual_form
+from gateway.errors import ANTHROPIC, MANAGEMENT, OPENAI
+
+pytestmark = pytest.mark.no_database
+
+NAMES = ("inference", "llama_cpp", "model_proxy", "instance_proxy", "router_mode", "control")
+
+
+@pytest.mark.parametrize(
+    ("path", "part"),
+    [
+        ("/v1", "inference"),
+        ("/v1/", "inference"),
+        ("/v1/chat/completions", "inference"),
+        ("/models", "inference"),
+        ("/completion", "inference"),
+        ("/slots/3", "inference"),
+        ("/sdapi/v1/txt2img", "inference"),
+        ("/v/embeddings", "inference"),
+        ("/audioapi/v1/tasks/run", "inference"),
+        ("/llama-cpp/m", "llama_cpp"),
+        ("/upstream", "model_proxy"),
+        ("/upstream/a/b/c", "model_proxy"),
+        ("/running", "control"),
+        ("/unload", "control"),
+        ("/api/models/unload", "control"),
+        ("/api/models/unload/a/b", "control"),
+        ("/api/v1/llama-cpp/m/models", "router_mode"),
+        ("/api/v1/instances/m/proxy", "instance_proxy"),
+        ("/api/v1/instances/m/proxy/", "instance_proxy"),
+        ("/api/v1/instances/m/proxy/v1/models", "instance_proxy"),
+        ("/api/v1/instances/m/proxyx", None),
+        ("/api/v1/instances/m", None),
+        ("/api/v1/instances/proxy", None),
+        ("/api/v1/instances//proxy", None),
+        ("/api/v1/instances/m/logs/proxy", None),
+        ("/api/v1/backends/llama-cpp/parse-command", None),
+        ("/v1x", None),
+        ("/v2/models", None),
+        ("/", None),
+        ("", None),
+        ("/instances/upstream", None),
+        ("/health", None),
+    ],
+)
+def test_each_address_has_its_part(path: str, part: str | None) -> None:
+    dispatcher = Dispatcher(**{name: cast("Any", name) for name in NAMES})
+    assert dispatcher.find(path) == part
+
+
+class _Part:
+    def __init__(self, form: str) -> None:
+        self.form = form
+
+
+def test_anthropics_routes_answer_errors_in_anthropics_form() -> None:
+    part = cast("Any", _Part(OPENAI))
+    assert choose_usual_form(part, "/v1/messages/count_tokens") == ANTHROPIC
+    assert choose_usual_form(part, "/v1/responses") == OPENAI
+    assert choose_usual_form(cast("Any", _Part(MANAGEMENT)), "/v1/messages") == MANAGEMENT

@@ -1,0 +1,122 @@
+"""`/llama-cpp/{name}/*` and the router mode."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.gateway.harness import Call, Gateway, Upstream, make_route
+
+pytestmark = pytest.mark.no_database
+
+
+async def make_ready(gateway: Gateway, upstream: Upstream) -> None:
+    other = make_route(upstream, name="other", instance_id=2)
+    await gateway.set_routes(make_route(upstream, backend_type="llama_cpp"), other)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/props"),
+        ("POST", "/props"),
+        ("GET", "/slots"),
+        ("POST", "/apply-template"),
+        ("POST", "/completion"),
+        ("POST", "/detokenize"),
+        ("POST", "/embeddings"),
+        ("POST", "/infill"),
+        ("POST", "/metrics"),
+        ("POST", "/reranking"),
+        ("POST", "/tokenize"),
+        ("POST", "/v1/chat/completions"),
+    ],
+)
+async def test_listed_paths_are_forwarded_with_the_body_untouched(
+    gateway: Gateway, upstream: Upstream, method: str, path: str
+) -> None:
+    await make_ready(gateway, upstream)
+    body = b'{ "prompt" : 1.0 }' if method == "POST" else b""
+    answer = await gateway.client.request(method, f"/llama-cpp/m{path}?x=1", content=body)
+    assert (answer.json()["method"], answer.json()["target"]) == (method, f"{path}?x=1")
+    assert answer.json()["body"].encode() == body
+
+
+async def test_the_list_is_fixed(gateway: Gateway, upstream: Upstream) -> None:
+    await make_ready(gateway, upstream)
+    for path in ("/health", "/models", "/bundle.js", "/v2/x"):
+        assert (await gateway.client.get(f"/llama-cpp/m{path}")).status_code == 404
+    for method, path, allow in (
+        ("GET", "/completion", "POST"),
+        ("GET", "/v1/models", "POST"),
+        ("POST", "/slots", "GET"),
+    ):
+        answer = await gateway.client.request(method, f"/llama-cpp/m{path}")
+        assert (answer.status_code, answer.headers["allow"]) == (405, allow)
+    assert upstream.calls == []
+
+
+async def test_the_root_is_public_and_never_starts_the_model(gateway: Gateway, upstream: Upstream) -> None:
+    await make_ready(gateway, upstream)
+    for path in ("/llama-cpp/m/", "/llama-cpp/m"):
+        answer = await gateway.stranger.get(path)
+        assert (answer.status_code, answer.json()["target"]) == (200, "/")
+    await gateway.set_routes(make_route(backend_type="llama_cpp"))
+    answer = await gateway.stranger.get("/llama-cpp/m/")
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "Instance is not running")
+    assert gateway.app.demand.report() == {}
+
+
+async def test_everything_but_the_root_needs_a_key(gateway: Gateway, upstream: Upstream) -> None:
+    await make_ready(gateway, upstream)
+    for method, path in (("GET", "/props"), ("POST", "/completion"), ("POST", "/")):
+        assert (await gateway.stranger.request(method, f"/llama-cpp/m{path}")).status_code == 401
+
+
+async def test_other_engines_and_unknown_names_are_refused(gateway: Gateway, upstream: Upstream) -> None:
+    await make_ready(gateway, upstream)
+    other = await gateway.client.post("/llama-cpp/other/completion")
+    assert (other.status_code, other.json()["error"]["message"]) == (400, "instance is not a llama.cpp server")
+    missing = await gateway.client.post("/llama-cpp/none/completion")
+    assert (missing.status_code, missing.json()["error"]["message"]) == (404, "instance with name none not found")
+
+
+async def test_router_mode_lists_loads_and_unloads_models(gateway: Gateway, upstream: Upstream) -> None:
+    await make_ready(gateway, upstream)
+    base = "/api/v1/llama-cpp/m/models"
+    assert (await gateway.manager.get(base)).json()["target"] == "/models"
+    for model in ("org%2Fm:Q4", "org/m:Q4"):
+        sent = (await gateway.manager.post(f"{base}/{model}/load", content=b'{"model":"x"}')).json()
+        assert (sent["target"], sent["body"]) == ("/models/load", '{"model":"x"}')
+        sent = (await gateway.manager.post(f"{base}/{model}/unload")).json()
+        assert (sent["target"], json.loads(sent["body"])) == ("/models/unload", {"model": "org/m:Q4"})
+    assert (await gateway.client.get(base)).status_code == 401
+    assert (await gateway.manager.get("/api/v1/llama-cpp/other/models")).status_code == 400
+    assert (await gateway.manager.get("/api/v1/llama-cpp/none/models")).status_code == 404
+    assert (await gateway.manager.post(base)).status_code == 405
+    assert (await gateway.manager.post(f"{base}/x/other")).status_code == 404
+
+
+async def test_a_router_lists_its_models_and_one_that_hangs_is_listed_itself(
+    gateway: Gateway, upstream: Upstream
+) -> None:
+    """llamactl 1.9: an instance that did not answer was left out altogether."""
+
+    async def list_models(call: Call) -> None:
+        assert call.headers["authorization"].startswith("Bearer ")
+        await call.answer(json.dumps({"data": [{"id": "org/a"}, {"id": "b"}]}).encode())
+
+    upstream.handler = list_models
+    await make_ready(gateway, upstream)
+    listed = (await gateway.client.get("/v1/models")).json()["data"]
+    assert [entry["id"] for entry in listed] == ["m/b", "m/org/a", "other"]
+    assert listed[0]["owned_by"] == "m"
+
+    async def hang(call: Call) -> None:
+        await call.wait_closed()
+
+    upstream.handler = hang
+    await gateway.set_routes(make_route(upstream, backend_type="llama_cpp", run_id=8))
+    listed = (await gateway.client.get("/v1/models")).json()["data"]
+    assert [entry["id"] for entry in listed] == ["m"]
