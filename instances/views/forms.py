@@ -21,7 +21,7 @@ from instances.domain.lifecycle import create_instance, start_instance, update_i
 from instances.domain.names import find_name_fault
 from instances.domain.options import read_options
 from instances.domain.preview import lacks_model, preview_command
-from instances.draft import ADDRESS, Draft
+from instances.draft import ADDRESS, Draft, join_words
 from instances.enums import ShareLevel
 from instances.errors import InstanceError
 from instances.imports import InvalidImport, read_definition
@@ -42,10 +42,12 @@ def create(request: PageRequest) -> HttpResponseBase:
         require_level(actor, original, ShareLevel.MANAGE)
         options = describe_options(original, with_secrets=True)
         options["backend_options"] = {k: v for k, v in options["backend_options"].items() if k != "port"}
-        draft = Draft.from_options(options, name=f"{source}-copy")
+        options.pop("aliases", None)  # they are the original's
+        draft = Draft.from_options(options, actor=actor, name=f"{source}-copy")
+        withhold(request, draft)
     else:
         engine = request.GET.get("engine")
-        draft = Draft.from_options({"backend_type": engine} if engine else {})
+        draft = Draft.from_options({"backend_type": engine} if engine else {}, actor=actor)
     return show(request, actor, None, draft)
 
 
@@ -58,7 +60,7 @@ def edit(request: PageRequest, name: str) -> HttpResponseBase:
     require_level(actor, instance, ShareLevel.MANAGE)
     if request.method == "POST":
         return go_on(request, actor, instance)
-    return show(request, actor, instance, Draft.from_options(instance.options, instance=instance))
+    return show(request, actor, instance, Draft.from_options(instance.options, actor=actor, instance=instance))
 
 
 def go_on(request: PageRequest, actor: Actor, instance: Instance | None) -> HttpResponseBase:
@@ -74,12 +76,12 @@ def go_on(request: PageRequest, actor: Actor, instance: Instance | None) -> Http
 
 def change_engine(request: PageRequest, actor: Actor, instance: Instance | None) -> HttpResponseBase:
     """Show the form for another engine; what both have keeps its value."""
-    return show(request, actor, instance, Draft.from_post(request.POST, check=False))
+    return show(request, actor, instance, Draft.from_post(request.POST, actor=actor, check=False))
 
 
 def read_command(request: PageRequest, actor: Actor, instance: Instance | None) -> HttpResponseBase:
     """Fill the form from a pasted command line."""
-    draft = Draft.from_post(request.POST, check=False)
+    draft = Draft.from_post(request.POST, actor=actor, check=False)
     try:
         parsed = draft.backend.parse_command(draft.command_line)
     except ParseError as error:
@@ -87,7 +89,8 @@ def read_command(request: PageRequest, actor: Actor, instance: Instance | None) 
         return show(request, actor, instance, draft, status=UNUSABLE)
     environment = parsed.environment if actor.is_admin else {}
     count = draft.merge_command(parsed.options, environment)
-    messages.success(request, f"Read {count} value{'' if count == 1 else 's'} from the command.")
+    left = count - withhold(request, draft)
+    messages.success(request, f"Read {left} value{'' if left == 1 else 's'} from the command.")
     if parsed.environment and not actor.is_admin:
         messages.warning(request, "Its variables were left out: only administrators may set the environment.")
     if left_out := " and ".join(f"{name} {parsed.options[name]}" for name in ADDRESS if name in parsed.options):
@@ -102,19 +105,28 @@ def import_definition(request: PageRequest, actor: Actor, instance: Instance | N
     try:
         name, options = read_definition(request.FILES.get("definition"))
     except InvalidImport as error:
-        draft = Draft.from_post(request.POST, check=False)
+        draft = Draft.from_post(request.POST, actor=actor, check=False)
         draft.faults["definition"] = str(error)
         return show(request, actor, instance, draft, status=UNUSABLE)
     messages.success(request, "Read the file. Look through the values, then save.")
-    draft = Draft.from_options(options, name=name)
-    if not actor.is_admin:
-        draft.environment = []
+    draft = Draft.from_options(options, actor=actor, name=name)
+    withhold(request, draft)
     return show(request, actor, instance, draft)
+
+
+def withhold(request: PageRequest, draft: Draft) -> int:
+    """Empty what the person may not set, say so, and return how many values that were."""
+    if names := draft.withhold():
+        listed = list(dict.fromkeys(names))
+        were, them = ("were", "them") if len(listed) > 1 else ("was", "it")
+        sentence = f"{join_words(listed)} {were} left out: only administrators may set {them}."
+        messages.warning(request, sentence[0].upper() + sentence[1:])
+    return len(names)
 
 
 def preview(request: PageRequest, actor: Actor, instance: Instance | None) -> HttpResponseBase:
     """Show the command line the form leads to, or why there is none yet."""
-    draft = Draft.from_post(request.POST, check=True)
+    draft = Draft.from_post(request.POST, actor=actor, check=True)
     command = fault = ""
     port_is_open = False
     try:
@@ -138,7 +150,7 @@ def preview(request: PageRequest, actor: Actor, instance: Instance | None) -> Ht
 
 def save(request: PageRequest, actor: Actor, instance: Instance | None) -> HttpResponseBase:
     """Save, and start when asked to; show the form again with every fault at its place when that isn't possible."""
-    draft = Draft.from_post(request.POST, check=True)
+    draft = Draft.from_post(request.POST, actor=actor, check=True)
     if instance is None and (fault := find_name_fault(draft.name)):
         draft.faults["name"] = fault[0].upper() + fault[1:] + "."
     options = draft.to_options(actor=actor, instance=instance)
@@ -207,7 +219,7 @@ def show(
         "model_files": list_model_files(settings.CORRAL.model_roots),
         "model_roots": settings.CORRAL.model_roots,
         "groups": groups,
-        "kept": [name for name in ("environment", "command_override") if instance and name in instance.options],
+        "kept": draft.tell_granted(instance),
         "command": command,
         "preview_fault": preview_fault,
         "several_nodes": len(draft.form.fields["node"].choices) > 1,  # type: ignore[attr-defined]  # a ChoiceField
