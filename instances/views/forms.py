@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods
 from accounts.domain.actors import Actor
 from accounts.pages import PageRequest, page_actor
 from gallery.domain.files import list_model_files
-from instances.backends.base import ParseError
+from instances.backends.base import OptionError, ParseError
 from instances.domain.access import find_instance, require_creator, require_level, visible_instances
 from instances.domain.descriptions import describe_options
 from instances.domain.lifecycle import create_instance, start_instance, update_instance
@@ -84,11 +84,13 @@ def read_command(request: PageRequest, actor: Actor, instance: Instance | None) 
     draft = Draft.from_post(request.POST, actor=actor, check=False)
     try:
         parsed = draft.backend.parse_command(draft.command_line)
-    except ParseError as error:
-        draft.faults["command_line"] = error.message
+        # Sorts catalogued options out of the extra arguments, where llamactl's answers have vLLM's newer ones.
+        options = draft.backend.normalize_options(parsed.options).options
+    except (ParseError, OptionError) as error:
+        draft.faults["command_line"] = str(error)
         return show(request, actor, instance, draft, status=UNUSABLE)
     environment = parsed.environment if actor.is_admin else {}
-    count = draft.merge_command(parsed.options, environment)
+    count = draft.merge_command(options, environment)
     left = count - withhold(request, draft)
     messages.success(request, f"Read {left} value{'' if left == 1 else 's'} from the command.")
     if parsed.environment and not actor.is_admin:

@@ -14,17 +14,19 @@ from instances.backends.base import (
     OptionField,
     OptionKind,
 )
+from instances.backends.commandline import CommandLineParser
 from instances.backends.engine import FlagBackend
+from instances.backends.fields import FieldIndex
 from instances.backends.normalize import EXTRA
 from instances.backends.prefixes import CommandShape
-from instances.backends.vllm.options import OPTIONS
+from instances.backends.vllm.options import NEWER, OPTIONS
 
 _SHORT = "tp pp dp dcp pcp dpn dpr dpl dpa dpp dpb dph dpe dpm ep sc dc cc ac asc"
 _SEVERAL_WORDS = (
-    "served_model_name allowed_media_domains cudagraph_capture_sizes device_ids logits_processors lora_target_modules"
+    "allowed_media_domains cudagraph_capture_sizes device_ids logits_processors lora_target_modules"
     " kv_cache_dtype_skip_layers numa_bind_cpus numa_bind_nodes"
 )
-_NEWER_SWITCHES = "headless grpc tokens_only aggregate_engine_logging log_error_stack async_scheduling"
+_NEWER_SWITCHES = "headless grpc tokens_only aggregate_engine_logging log_error_stack"
 
 
 class VllmBackend(FlagBackend):
@@ -33,7 +35,7 @@ class VllmBackend(FlagBackend):
     type = "vllm"
     config_key = "vllm"
     label = "vLLM"
-    fields = OPTIONS
+    fields = (*OPTIONS, *NEWER)
     code_sources = (
         "model", "revision", "code_revision", "tokenizer", "tokenizer_revision", "speculative_model",
         "speculative_revision",
@@ -43,6 +45,7 @@ class VllmBackend(FlagBackend):
         joins_dashed_values=True,
         short_flags=frozenset(_SHORT.split()),
         uncatalogued=(
+            *NEWER,  # not known to the parser of pasted commands
             *(OptionField(name, OptionKind.LIST, list_form=ListForm.WORDS) for name in _SEVERAL_WORDS.split()),
             *(OptionField(name, OptionKind.BOOL) for name in _NEWER_SWITCHES.split()),
         ),
@@ -54,6 +57,11 @@ class VllmBackend(FlagBackend):
         subcommands=("serve",),
         modules=("vllm.entrypoints.openai.api_server", "vllm.entrypoints.cli.main", "vllm"),
     )
+
+    def __init__(self) -> None:
+        super().__init__()
+        # llamactl's answers to pasted commands are a contract: what it doesn't know is in `extra_args` there.
+        self._parser = CommandLineParser(FieldIndex(OPTIONS), self.style, self.shape, self.model_options)
 
     def normalize_options(self, raw: object) -> NormalizedOptions:
         """As for every engine; a model can't begin with a dash, since it stands alone on the command line."""
@@ -84,6 +92,6 @@ class VllmBackend(FlagBackend):
 
     def served_model(self, options: Mapping[str, Any]) -> str | None:
         """The first served name, else the model."""
-        names = options.get(EXTRA, {}).get("served_model_name")
+        names = options.get("served_model_name") or options.get(EXTRA, {}).get("served_model_name")
         first = names[0] if isinstance(names, list) and names else names
         return first if isinstance(first, str) and first else options.get("model")

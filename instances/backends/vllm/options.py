@@ -2,7 +2,8 @@
 
 Source: `vllm/engine/arg_utils.py` and `vllm/entrypoints/launchers/cli_args.py`, old and new, as llamactl names them;
 `no` marks the booleans that current releases declare with argparse's BooleanOptionalAction (`--no-...`).
-`fields.read_table` explains the notation.
+`fields.read_table` explains the notation. What loads code, names files to be served, or opens ports is not in `NEWER`:
+there it stays an extra argument, which only an administrator may set.
 """
 
 from __future__ import annotations
@@ -129,3 +130,55 @@ OPTIONS = read_table(
     int   override_kv_cache_align_size
     """
 )
+
+NEWER = read_table(
+    """
+    [engine]
+    list  served_model_name          | form=words
+    str   runner
+    str   convert
+    str   model_impl
+    str   generation_config          | maybe
+    str   override_generation_config
+    bool  enable_lora                | no
+    int   max_loras
+    int   max_cpu_loras
+    str   lora_dtype
+    bool  enable_expert_parallel     | no
+    int   decode_context_parallel_size
+    str   scheduling_policy
+    bool  async_scheduling           | no
+    int   stream_interval
+    int   max_num_partial_prefills
+    int   max_long_partial_prefills
+    int   long_prefill_token_threshold
+    int   max_cudagraph_capture_size
+    int   kv_cache_memory_bytes      | suffixes
+    bool  calculate_kv_scales        | no
+    str   mamba_cache_dtype
+    str   mamba_ssm_cache_dtype
+    bool  disable_cascade_attn       | no
+    bool  disable_chunked_mm_input   | no
+    float mm_processor_cache_gb
+    str   mm_encoder_tp_mode
+    bool  skip_mm_profiling          | no
+    bool  language_model_only        | no
+    bool  interleave_mm_strings      | no
+    float video_pruning_rate
+    str   logprobs_mode
+    str   reasoning_parser
+    bool  enable_reasoning
+    [server]
+    bool  enable_prompt_tokens_details | no
+    bool  enable_force_include_usage | no
+    bool  enable_server_load_tracking | no
+    bool  enable_request_id_headers  | no
+    bool  enable_log_requests        | no
+    bool  enable_log_deltas          | no
+    bool  exclude_tools_when_tool_choice_none | no
+    bool  disable_uvicorn_access_log | no
+    bool  disable_fastapi_docs       | no
+    str   default_chat_template_kwargs
+    """
+)
+"""What llamactl doesn't know. Its parse-command puts these into `extra_args`, and so does Corral's; saving sorts."""

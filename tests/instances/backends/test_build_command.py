@@ -70,7 +70,7 @@ def test_vllm_gets_its_model_first_and_argparse_forms() -> None:
         *("vllm", "serve", "a/b", "--host", "0.0.0.0", "--port", "8001", "--seed=-1", "--no-enable-prefix-caching"),
         *("--gpu-memory-utilization", "0.9", "--lora-modules", "x=y", "z=w"),
         *("--middleware", "m.A", "--middleware", "m.B", "--chat-template=-x"),
-        *("--allowed-origins", '["http://a", "*"]', "-tp", "2", "--served-model-name", "foo", "bar"),
+        *("--allowed-origins", '["http://a", "*"]', "--served-model-name", "foo", "bar", "-tp", "2"),
         *("--cc.pass_config.x", "1"),
     )
 

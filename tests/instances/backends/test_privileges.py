@@ -67,6 +67,32 @@ def test_what_says_no_needs_no_administrator(engine: str, option: OptionField) -
         assert refused(engine, {option.name: value}) == []
 
 
+def test_what_operators_of_vllm_often_need_is_theirs_to_set_wherever_it_stands() -> None:
+    wanted: dict[str, Any] = {
+        "served_model_name": ["big", "small"], "enable_lora": True, "max_loras": 4, "max_lora_rank": 32,
+        "enable_auto_tool_choice": True, "tool_call_parser": "hermes", "reasoning_parser": "qwen3",
+        "generation_config": "vllm", "default_chat_template_kwargs": '{"enable_thinking":false}',
+    }  # fmt: skip
+    backend = get_backend("vllm")
+    for raw in (wanted, {"extra_args": wanted}, {"extra_args": {f"--{key}": value for key, value in wanted.items()}}):
+        options = backend.normalize_options(raw).options
+        assert options == wanted
+        assert backend.privileges_in(options) == []
+        assert backend.files_named_by(options) == []
+    assert backend.files_named_by({"generation_config": "/etc"}) == [("generation_config", "/etc")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tool_parser_plugin", "reasoning_parser_plugin", "logits_processors", "worker_extension_cls", "kv_transfer_config",
+     "data_parallel_address", "enable_prompt_embeds", "allowed_local_media_path", "otlp_traces_endpoint",
+     "log_config_file", "hf_overrides", "trust_request_chat_template", "config", "speculative_config", "headless",
+     "grpc"],
+)  # fmt: skip
+def test_what_loads_code_or_opens_vllm_stays_an_administrators(name: str) -> None:
+    assert refused("vllm", {name: "x"}) == [f"extra_args.{name}"]
+
+
 @pytest.mark.parametrize("engine", list(DANGEROUS))
 @pytest.mark.parametrize(
     "name",

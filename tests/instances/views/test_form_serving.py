@@ -228,3 +228,14 @@ def test_a_refusal_about_something_not_shown_stands_above_the_form(operator: Use
     assert answer.status_code == 403
     assert faults(answer) == {}
     assert "extra_args.tools: only an administrator may set options" in answer.context["draft"].general[0]
+
+
+def test_newer_options_of_a_pasted_vllm_command_stand_at_their_inputs(operator: User, client_of: ClientOf) -> None:
+    fields = {**BASE, "backend_type": "vllm", "action": "command"}
+    command = "vllm serve a/b --enable-lora --max-loras 4 --served-model-name x y"
+    draft = client_of(operator).post(NEW, {**fields, "command_line": command}).context["draft"]
+    texts = {entry.field.name: entry.text for entry in draft.inputs if entry.text}
+    assert texts == {"model": "a/b", "enable_lora": "true", "max_loras": "4", "served_model_name": "x\ny"}
+    answer = client_of(operator).post(NEW, {**fields, "command_line": "vllm serve a/b --max-loras many"})
+    assert answer.status_code == 422
+    assert faults(answer)["command_line"].startswith("max_loras: ")
