@@ -7,6 +7,8 @@ from typing import Any
 from rest_framework import serializers
 
 from instances.backends.registry import BACKENDS
+from instances.domain.names import ALIAS_LENGTH, ALIASES_LIMIT, MODEL_NAME_LENGTH
+from instances.domain.serving import NUMBERS
 from instances.enums import LLAMACTL_STATUS, State
 
 
@@ -39,6 +41,14 @@ class AuthenticationErrorSerializer(serializers.Serializer[Any]):
     error = AuthenticationErrorDetailSerializer()
 
 
+def serving_number(name: str, help_text: str) -> serializers.IntegerField:
+    """Return the field of one of the numbers of ``domain/serving.py``."""
+    smallest, largest, meaning = NUMBERS[name]
+    return serializers.IntegerField(
+        required=False, min_value=smallest, max_value=largest, help_text=f"{help_text} ({meaning})"
+    )
+
+
 class OptionsSerializer(serializers.Serializer[Any]):
     """An instance's options. What is absent gets the default of the settings."""
 
@@ -65,6 +75,28 @@ class OptionsSerializer(serializers.Serializer[Any]):
     group = serializers.CharField(required=False, max_length=50)
     pinned = serializers.BooleanField(required=False, help_text="Never stopped to make room.")
     disabled = serializers.BooleanField(required=False, help_text="Can't be started.")
+    aliases = serializers.ListField(
+        child=serializers.CharField(max_length=ALIAS_LENGTH),
+        required=False,
+        max_length=ALIASES_LIMIT,
+        help_text="Other names for the model; no other instance may have one of them as its name or alias.",
+    )
+    use_model_name = serializers.CharField(
+        required=False, max_length=MODEL_NAME_LENGTH, help_text="What the engine gets as `model`."
+    )
+    ttl = serving_number("ttl", "Seconds without a request until it stops.")
+    concurrency_limit = serving_number("concurrency_limit", "Requests in work at once; more get 429.")
+    queue_limit = serving_number("queue_limit", "Requests that may wait in each web process; more get 429.")
+    queue_timeout = serving_number("queue_timeout", "How long a request waits.")
+    priority = serving_number("priority", "Who goes first when several wait for room; nobody is stopped for it.")
+    send_loading_state = serializers.BooleanField(
+        required=False, help_text="A streaming chat that waits for a start is told so. Absent: as configured."
+    )
+    preload = serializers.BooleanField(required=False, help_text="Started when Corral starts.")
+    unlisted = serializers.BooleanField(required=False, help_text="Left out of lists of models; still callable.")
+    connect_timeout = serving_number("connect_timeout", "How long the engine may take to accept a connection.")
+    first_byte_timeout = serving_number("first_byte_timeout", "How long an answer may take to begin.")
+    idle_stream_timeout = serving_number("idle_stream_timeout", "How long an answer may pause.")
 
 
 class OptionsPatchSerializer(OptionsSerializer):
