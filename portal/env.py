@@ -19,6 +19,10 @@ import msgspec
 import yaml
 from msgspec import Meta
 
+from instances.domain.groups import Group
+from instances.domain.matrix import Matrix, MatrixError, MatrixOptions
+from instances.domain.names import find_name_fault
+
 PREFIX = "CORRAL_"
 
 #: How a type is called in messages; the first that occurs in the type's own name counts.
@@ -36,15 +40,19 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Count = Annotated[int, Meta(ge=0)]
 Limit = Annotated[int, Meta(ge=-1)]
 Seconds = Annotated[float, Meta(ge=0)]
+Patience = Annotated[float, Meta(ge=0, le=60)]
 
 
 class SettingsError(ValueError):
     """A setting is missing, unknown or badly typed; the message names it and says what is expected."""
 
 
-def doc(description: str, *, alias: str = "", secret: bool = False) -> Meta:
-    """Describe a setting; ``alias`` is llamactl's variable for the same thing, ``secret`` hides the value."""
-    return Meta(description=description, extra={"alias": alias, "secret": secret})
+def doc(description: str, *, alias: str = "", secret: bool = False, example: str = "") -> Meta:
+    """Describe a setting; ``alias`` is llamactl's variable for the same thing, ``secret`` hides the value.
+
+    ``example`` is given for a value with parts of its own: in a variable it is written as JSON.
+    """
+    return Meta(description=description, extra={"alias": alias, "secret": secret, "example": example})
 
 
 def default_data_dir() -> Path:
@@ -173,6 +181,26 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         bool,
         doc("Stop the least recently used instance when a start needs room.", alias="LLAMACTL_ENABLE_LRU_EVICTION"),
     ] = True
+    groups: Annotated[
+        dict[str, Group],
+        doc(
+            "Swap groups as JSON, by the instances' option `group`: `swap` (true: one member at a time), `exclusive` "
+            "(true: a member stops what runs outside) and `persistent` (false; true: other groups stop no member).",
+            example='{"big": {"swap": true, "exclusive": true, "persistent": false}}',
+        ),
+    ] = msgspec.field(default_factory=dict)
+    matrix: Annotated[
+        MatrixOptions,
+        doc(
+            "Instead of groups: which instances run together, as JSON with `sets`, `vars` (short names) and "
+            "`evict_costs`.",
+            example='{"vars": {"g": "gemma"}, "evict_costs": {"g": 5}, "sets": {"day": "(g | qwen) & whisper"}}',
+        ),
+    ] = MatrixOptions()
+    swap_patience: Annotated[
+        Patience,
+        doc("Seconds for which a busy instance still takes new requests once another waits for its place."),
+    ] = 1
     start_on_create: Annotated[bool, doc("Creating an instance starts it unless the call says otherwise.")] = True
     default_idle_timeout: Annotated[
         Count,
@@ -300,8 +328,24 @@ def check_values(settings: Settings) -> None:
         raise SettingsError(
             "CORRAL_DATABASE_URL must look like postgres://user:password@host:5432/name or sqlite:///path."
         )
+    check_swap_policy(settings)
     if not is_time_zone(settings.time_zone):
         raise SettingsError(f"CORRAL_TIME_ZONE must be a name such as Europe/Berlin, not {settings.time_zone!r}.")
+
+
+def check_swap_policy(settings: Settings) -> None:
+    """Raise SettingsError when groups or the matrix can't be meant."""
+    for name in settings.groups:
+        if fault := find_name_fault(name):
+            raise SettingsError(f"CORRAL_GROUPS has a group {name!r} that no instance can belong to: {fault}.")
+    if not settings.matrix.is_given:
+        return
+    if settings.groups:
+        raise SettingsError("CORRAL_GROUPS and CORRAL_MATRIX are two ways to say the same; set one of them.")
+    try:
+        Matrix(settings.matrix)
+    except MatrixError as error:
+        raise SettingsError(f"CORRAL_MATRIX can't be used: {error}.") from None
 
 
 def is_time_zone(name: str) -> bool:
@@ -368,6 +412,8 @@ def convert(field: msgspec.structs.FieldInfo, value: object) -> Any:
     """Turn text or YAML into the field's type; raise SettingsError naming the variable and what it expects."""
     name = PREFIX + field.name.upper()
     kind = str(field.type)
+    if example := (setting_meta(field).extra or {})["example"]:
+        return convert_parts(name, field, value, example)
     if isinstance(value, str):
         if "list[" in kind:
             words = value.split() if field.name.endswith("_args") else value.split(",")
@@ -396,6 +442,16 @@ def convert(field: msgspec.structs.FieldInfo, value: object) -> Any:
         secret = (setting_meta(field).extra or {})["secret"]
         shown = "the value given" if secret else repr(value)
         raise SettingsError(f"{name} must be {describe_type(field)}, not {shown}.") from None
+
+
+def convert_parts(name: str, field: msgspec.structs.FieldInfo, value: object, example: str) -> Any:
+    """Turn JSON text or YAML into a type with parts; raise SettingsError saying which part is wrong."""
+    try:
+        return msgspec.convert(msgspec.json.decode(value) if isinstance(value, str) else value, field.type)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{name} must look like {example}. {error}.") from None
+    except msgspec.DecodeError as error:
+        raise SettingsError(f"{name} must be JSON such as {example}. {error}.") from None
 
 
 def describe_type(field: msgspec.structs.FieldInfo) -> str:

@@ -53,12 +53,13 @@ def make_page() -> str:
 def make_row(field: msgspec.structs.FieldInfo) -> str:
     """Return one line of the table."""
     meta = setting_meta(field)
-    alias = (meta.extra or {})["alias"]
+    alias, example = (meta.extra or {})["alias"], (meta.extra or {})["example"]
+    meaning = f"{meta.description} For example `{example}`." if example else str(meta.description)
     cells = [
         f"`{PREFIX}{field.name.upper()}`",
-        name_type(field.type),
+        "JSON" if example else name_type(field.type),
         show_default(field),
-        str(meta.description).replace("|", "\\|"),
+        meaning.replace("|", "\\|"),
         f"`{alias}`" if alias else "",
     ]
     return "| " + " | ".join(cells) + " |\n"
@@ -98,6 +99,8 @@ def show_value(value: object) -> str:
     """Return a value as text for a variable."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, msgspec.Struct) or (isinstance(value, dict) and not is_plain(value)):
+        return "" if value == type(value)() else msgspec.json.encode(value).decode()
     if isinstance(value, dict):
         return ",".join(f"{key}={text}" for key, text in value.items())
     if isinstance(value, list):
@@ -105,6 +108,11 @@ def show_value(value: object) -> str:
             map(str, value)
         )
     return str(value)
+
+
+def is_plain(value: dict[str, object]) -> bool:
+    """Whether a map holds nothing that has parts of its own."""
+    return not any(isinstance(part, msgspec.Struct) for part in value.values())
 
 
 def is_secret(field: msgspec.structs.FieldInfo) -> bool:

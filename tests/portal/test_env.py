@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from instances.domain.groups import Group
 from portal.env import Settings, SettingsError, load_settings, unknown_variables
 
 
@@ -68,6 +69,15 @@ def test_lists_and_maps_are_read_from_one_line(tmp_path: Path) -> None:
         ("CORRAL_REDIS_URL", "localhost", "redis://"),
         ("CORRAL_DATABASE_URL", "mysql://x", "postgres://"),
         ("CORRAL_STOP_TIMEOUT", "-1", "a number, at least 0"),
+        ("CORRAL_GROUPS", "big=1", "must be JSON such as"),
+        ("CORRAL_GROUPS", '{"big": {"swop": true}}', "swop"),
+        ("CORRAL_GROUPS", '{"big": {"swap": 2}}', "swap"),
+        ("CORRAL_GROUPS", '["big"]', "must look like"),
+        ("CORRAL_GROUPS", '{"a b": {}}', "'a b' that no instance can belong to"),
+        ("CORRAL_MATRIX", '{"vars": {"g": "gemma"}}', "there are no sets"),
+        ("CORRAL_MATRIX", '{"sets": {"day": "a &"}}', "set day"),
+        ("CORRAL_MATRIX", '{"sets": {"a": "+b", "b": "+a"}}', "refers to itself: a -> b -> a"),
+        ("CORRAL_SWAP_PATIENCE", "61", "a number from 0 to 60"),
     ],
 )
 def test_a_mistake_is_one_sentence_with_the_name_and_what_is_expected(
@@ -78,6 +88,24 @@ def test_a_mistake_is_one_sentence_with_the_name_and_what_is_expected(
     assert name in str(caught.value)
     assert hint in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_groups_are_json_in_a_variable_and_a_map_in_the_file(tmp_path: Path) -> None:
+    expected = {"big": Group(), "small": Group(swap=False, persistent=True)}
+    text = '{"big": {}, "small": {"swap": false, "persistent": true}}'
+    assert load(tmp_path, CORRAL_GROUPS=text).groups == expected
+    assert load(tmp_path, "groups:\n  big: {}\n  small: {swap: false, persistent: true}").groups == expected
+
+
+def test_the_sets_of_a_matrix_keep_their_order(tmp_path: Path) -> None:
+    matrix = load(tmp_path, "matrix:\n  sets: {late: a & b, early: c}\n  evict_costs: {a: 3}").matrix
+    assert list(matrix.sets) == ["late", "early"]
+    assert matrix.evict_costs == {"a": 3}
+
+
+def test_groups_and_a_matrix_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="CORRAL_GROUPS and CORRAL_MATRIX"):
+        load(tmp_path, "groups: {big: {}}\nmatrix: {sets: {day: a}}")
 
 
 def test_a_bad_secret_is_not_repeated(tmp_path: Path) -> None:
