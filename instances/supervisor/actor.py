@@ -74,7 +74,6 @@ class InstanceActor:
         self.ready_since: float | None = None
         self.restart_due: float | None = None
         self.used_at = time.monotonic()
-        self.last_used = 0.0
         self.stop_reason = ""
         self.stop_drains_fully = False
         self.operation = ""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from instances.supervisor.reports import Waiting
 
 
 def find_demand(waiting: Sequence[Waiting], *, changed_at: float, refused_at: float | None) -> Waiting | None:
-    """Return the oldest waiting request that may start the instance, or None.
+    """Return the oldest waiting request that may start the instance, or None; it may evict when any of them may.
 
     ``changed_at`` and ``refused_at`` say when the instance last changed its state and when a start was last refused.
     Requests whose web process does not know of these yet don't count: a failure, a refusal or a stop is about to answer
@@ -20,7 +22,9 @@ def find_demand(waiting: Sequence[Waiting], *, changed_at: float, refused_at: fl
         for entry in waiting
         if entry.count > 0 and entry.can_start and entry.seen_change == changed_at and entry.seen_refusal == refused_at
     ]
-    return min(able, key=lambda entry: entry.since, default=None)
+    if not able:
+        return None
+    return replace(min(able, key=lambda entry: entry.since), can_evict=any(entry.can_evict for entry in able))
 
 
 def remaining_backoff(restart_at: datetime | None, now: datetime, delay_s: float) -> float:
@@ -30,6 +34,20 @@ def remaining_backoff(restart_at: datetime | None, now: datetime, delay_s: float
     return max(0.0, min((restart_at - now).total_seconds(), delay_s))
 
 
-def is_idle(*, idle_timeout_min: int, quiet_s: float, in_flight: int, waiting: int) -> bool:
-    """Whether an instance has been without a request for longer than its ``idle_timeout`` (minutes; 0 = never)."""
-    return idle_timeout_min > 0 and in_flight == 0 and waiting == 0 and quiet_s > idle_timeout_min * 60
+def effective_ttl(options: Mapping[str, Any]) -> int:
+    """Return after how many seconds without a request an instance stops; 0 = never.
+
+    ``ttl`` counts in seconds; -1, or absent, leaves it to ``idle_timeout``, which counts in minutes.
+    """
+    ttl = options.get("ttl")
+    return int(ttl) if ttl is not None and ttl >= 0 else int(options.get("idle_timeout") or 0) * 60
+
+
+def is_idle(*, ttl_s: int, quiet_s: float, in_flight: int, waiting: int) -> bool:
+    """Whether an instance has been without a request for its whole time to live (0 = for ever)."""
+    return ttl_s > 0 and in_flight == 0 and waiting == 0 and quiet_s >= ttl_s
+
+
+def describe_ttl(ttl_s: int) -> str:
+    """Say a time to live in the unit it was likely given in."""
+    return f"{ttl_s // 60} min" if ttl_s % 60 == 0 else f"{ttl_s} s"

@@ -29,7 +29,8 @@ ALIVE_FOR_S = 3.0
 class Waiting:
     """Requests that wait for an instance in one web process.
 
-    ``since``: when the first came, seconds since the epoch. ``seen_change`` and ``seen_refusal`` are the moments of the
+    ``since``: when the first came, seconds since the epoch; ``arrived`` likewise in monotonic seconds of this process,
+    which no difference of clocks falsifies. ``seen_change`` and ``seen_refusal`` are the moments of the
     instance's last change of state and of its last refusal, as the web process knew them.
     """
 
@@ -39,16 +40,21 @@ class Waiting:
     seen_refusal: float | None = None
     can_start: bool = True
     can_evict: bool = True
+    arrived: float = 0.0
 
 
 @dataclass(frozen=True)
 class Report:
-    """One web process's word. An instance it would still route to is in ``in_flight`` even with 0."""
+    """One web process's word. An instance it would still route to is in ``in_flight`` even with 0.
+
+    ``last_used`` in seconds since the epoch, ``used`` the same in monotonic seconds of this process.
+    """
 
     process: str
     received: float
     in_flight: dict[int, int] = field(default_factory=dict)
     last_used: dict[int, float] = field(default_factory=dict)
+    used: dict[int, float] = field(default_factory=dict)
     waiting: dict[int, Waiting] = field(default_factory=dict)
 
 
@@ -56,11 +62,14 @@ def parse_report(data: bytes | str, received: float) -> Report:
     """Read a report; raise ValueError when it isn't one."""
     try:
         content: dict[str, Any] = json.loads(data)
+        sent = float(content.get("sent", time.time()))
+        last_used = {int(key): float(at) for key, at in content.get("last_used", {}).items()}
         return Report(
             process=str(content["process"]),
             received=received,
             in_flight={int(key): int(count) for key, count in content.get("in_flight", {}).items()},
-            last_used={int(key): float(at) for key, at in content.get("last_used", {}).items()},
+            last_used=last_used,
+            used={key: received - max(0.0, sent - at) for key, at in last_used.items()},
             waiting={
                 int(key): Waiting(
                     count=int(entry["count"]),
@@ -69,6 +78,7 @@ def parse_report(data: bytes | str, received: float) -> Report:
                     seen_refusal=entry.get("seen_refusal"),
                     can_start=bool(entry.get("can_start", True)),
                     can_evict=bool(entry.get("can_evict", True)),
+                    arrived=received - max(0.0, sent - float(entry["since"])),
                 )
                 for key, entry in content.get("waiting", {}).items()
             },
@@ -81,6 +91,8 @@ class GatewayReports:
     """The newest report of every living web process. Times of arrival are monotonic seconds of this process."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.watched: frozenset[int] = frozenset()
+        """Instances for whose last request to end somebody waits."""
         self._clock = clock
         self._reports: dict[str, Report] = {}
         self._news = asyncio.Event()
@@ -122,6 +134,15 @@ class GatewayReports:
     def last_used(self, instance_id: int) -> float:
         """Seconds since the epoch of the last request, 0 when none is known."""
         return max((report.last_used.get(instance_id, 0.0) for report in self.living()), default=0.0)
+
+    def used_at(self, instance_id: int) -> float:
+        """Monotonic time of the last request's begin or end, 0 when none is known."""
+        return max((report.used.get(instance_id, 0.0) for report in self.living()), default=0.0)
+
+    def is_handed_over(self, instance_id: int, ready_since: float) -> bool:
+        """Whether every living web process sends requests to the instance, which became ready at ``ready_since``."""
+        knows = (report.received > ready_since and instance_id in report.in_flight for report in self.living())
+        return all(knows)
 
     def is_drained(self, instance_id: int, since: float) -> bool:
         """Whether every living web process has let go of the instance.
@@ -165,9 +186,9 @@ async def listen(
                     if message is None:
                         continue
                     if message["channel"] == REPORT_CHANNEL.encode():
-                        before = demand_of(reports)
+                        before = demand_of(reports), idle_of(reports)
                         reports.accept(message["data"])
-                        if demand_of(reports) != before:
+                        if (demand_of(reports), idle_of(reports)) != before:
                             wake()
                     else:
                         wake()
@@ -184,3 +205,8 @@ def demand_of(reports: GatewayReports) -> set[tuple[int, float, float | None]]:
         for report in reports.living()
         for instance_id, entry in report.waiting.items()
     }
+
+
+def idle_of(reports: GatewayReports) -> set[int]:
+    """Return which of the instances that somebody waits for have no request in work."""
+    return {instance_id for instance_id in reports.watched if reports.in_flight(instance_id) == 0}

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import redis.asyncio
@@ -16,8 +15,9 @@ from django.db import DatabaseError
 from django.utils import timezone
 
 from instances.domain import wishes
-from instances.domain.admission import Candidate, Limits, Place, Verdict, decide_admission
+from instances.domain.admission import Candidate, Decision, Limits, Place, Rules, Verdict, plan_admissions
 from instances.domain.ports import is_port_free
+from instances.domain.swap_policy import make_policy
 from instances.domain.transitions import transition
 from instances.domain.wake import wake_channel
 from instances.enums import ACTIVE, DesiredState, State
@@ -27,7 +27,9 @@ from instances.supervisor import work
 from instances.supervisor.actor import ACTOR, InstanceActor, NoPortLeft, Surroundings
 from instances.supervisor.adoption import end_orphans, find_shim
 from instances.supervisor.database import DatabaseRunner
-from instances.supervisor.demand import find_demand, is_idle, remaining_backoff
+from instances.supervisor.demand import describe_ttl, effective_ttl, find_demand, is_idle, remaining_backoff
+from instances.supervisor.preload import choose_preloads
+from instances.supervisor.queue import Queue
 from instances.supervisor.reports import GatewayReports, listen
 from instances.supervisor.sampling import Sampling
 
@@ -35,8 +37,10 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 2.0
 BEAT_S = 5.0
-PROTECTED_S = 1.0
+PROTECTED_S = 0.5
 """A new instance is not evicted so soon after it became ready: whoever it was started for comes first."""
+HANDOVER_S = 5.0
+"""Nor until every web process sends it its requests, unless one takes longer than this."""
 
 
 class Supervisor:
@@ -49,11 +53,20 @@ class Supervisor:
         self.reports = GatewayReports()
         self.actors: dict[int, InstanceActor] = {}
         self.promised_ports: set[int] = set()
-        self.may_evict: dict[int, bool] = {}
+        self.queue = Queue()
+        corral = settings.CORRAL
+        self.rules = Rules(
+            limits=Limits(corral.max_running_instances, corral.group_limits, corral.enable_lru_eviction),
+            policy=make_policy(corral.groups, corral.matrix),
+            patience_s=corral.swap_patience,
+            fair_after_s=corral.on_demand_start_timeout / 2,
+        )
         self.stop_models = False
         self._wake = asyncio.Event()
         self._ending = asyncio.Event()
         self._beaten = 0.0
+        self._look_again_at = 0.0
+        self._has_preloaded = False
 
     async def run(self) -> None:
         """Supervise until ``end`` is called. Survives a database or Redis that is away for a while."""
@@ -152,16 +165,24 @@ class Supervisor:
                 logger.exception("a look at the node failed; looking again in %s s", TICK_S)
                 await asyncio.sleep(TICK_S)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), TICK_S)
+                await asyncio.wait_for(self._wake.wait(), max(0.0, self._look_again_at - time.monotonic()))
+
+    def _look_again(self, at: float) -> None:
+        """Look again at this monotonic time at the latest."""
+        self._look_again_at = min(self._look_again_at, at)
 
     async def _look(self) -> None:
         self._wake.clear()
         began = time.monotonic()
+        self._look_again_at = began + TICK_S
         found = await self.database.run(work.load_work, self.node_id)
         self._meet(found, began)
         rows = [row for row in found.instances if self._is_current(row, began)]
         for row in found.instances:
             await self._stop_when_idle(row)
+        self._queue_up(found.instances, began)
+        if not self._has_preloaded:
+            await self._preload(found.instances)
         for row in rows:
             await self._want_by_demand(row)
         await self._admit(rows, found.instances)
@@ -214,70 +235,101 @@ class Supervisor:
         outdated = actor.run is not None and actor.run.generation < actor.row.generation
         return not self._is_wanted(actor.row) or outdated
 
+    async def _preload(self, rows: list[Instance]) -> None:
+        """Wish, once, that what is to be loaded at the start runs; it pushes nothing out."""
+        names = settings.CORRAL.preload
+        for row in choose_preloads(rows, names):
+            if await self.database.run(wishes.want_running, row.pk, actor=ACTOR, reason="Loaded at Corral's start."):
+                self.queue.join(row.pk, since=time.monotonic(), can_evict=False)
+                row.desired_state, row.state, row.wanted_at = DesiredState.RUNNING, State.STOPPED, timezone.now()
+        for name in await self.database.run(work.find_unknown, names) if names else ():
+            logger.warning("CORRAL_PRELOAD names %s, which is no instance's name or alias", name)
+        self._has_preloaded = True
+
     async def _want_by_demand(self, row: Instance) -> None:
         """Wish that a stopped instance runs when requests wait for it, and take the wish back when they have left."""
         waiting = self.reports.waiting(row.pk)
-        if row.state in (State.STOPPED, State.FAILED) and row.options.get("on_demand_start") and not row.disabled:
-            wanted = row.desired_state == DesiredState.RUNNING and row.state == State.STOPPED
-            demand = find_demand(waiting, changed_at=row.state_changed_at.timestamp(), refused_at=refused_at(row))
-            if demand is not None and not wanted:
-                if await self.database.run(
-                    wishes.want_running, row.pk, actor="gateway", reason="A request waits for it."
-                ):
-                    self.may_evict[row.pk] = demand.can_evict
-                    row.desired_state, row.state, row.wanted_at = DesiredState.RUNNING, State.STOPPED, timezone.now()
-            elif demand is None and wanted and row.pk in self.may_evict and not waiting:
-                del self.may_evict[row.pk]
-                if await self.database.run(
-                    wishes.want_stopped, row.pk, actor="gateway", reason="Nobody waits for it any more."
-                ):
-                    row.desired_state = DesiredState.STOPPED
-        elif row.state not in (State.STOPPED, State.BACKOFF):
-            self.may_evict.pop(row.pk, None)
+        if row.state not in (State.STOPPED, State.FAILED) or row.disabled or not row.options.get("on_demand_start"):
+            return
+        wanted = row.desired_state == DesiredState.RUNNING and row.state == State.STOPPED
+        demand = find_demand(waiting, changed_at=row.state_changed_at.timestamp(), refused_at=refused_at(row))
+        if demand is not None:
+            if not wanted:
+                reason = "A request waits for it."
+                if not await self.database.run(wishes.want_running, row.pk, actor="gateway", reason=reason):
+                    return
+                row.desired_state, row.state, row.wanted_at = DesiredState.RUNNING, State.STOPPED, timezone.now()
+            self.queue.join(row.pk, since=demand.arrived, can_evict=demand.can_evict, by_request=True)
+        elif wanted and self.queue.is_by_request(row.pk) and not waiting:
+            self.queue.leave(row.pk)
+            reason = "Nobody waits for it any more."
+            if await self.database.run(wishes.want_stopped, row.pk, actor="gateway", reason=reason):
+                row.desired_state = DesiredState.STOPPED
 
     async def _stop_when_idle(self, row: Instance) -> None:
-        actor = self.actors[row.pk]
+        actor, ttl_s, now = self.actors[row.pk], effective_ttl(row.options), time.monotonic()
         in_flight, waiting = self.reports.in_flight(row.pk), self.reports.waiting(row.pk)
-        last_used = self.reports.last_used(row.pk)
-        if waiting or last_used > actor.last_used:
-            actor.used_at, actor.last_used = time.monotonic(), max(last_used, actor.last_used)
-        if row.state != State.READY or not self._is_wanted(row) or not self.reports.are_complete:
+        actor.used_at = now if waiting else max(actor.used_at, self.reports.used_at(row.pk))
+        if row.state != State.READY or not self._is_wanted(row) or not self.reports.are_complete or not ttl_s:
             return
-        minutes = int(row.options.get("idle_timeout") or 0)
-        quiet_s = time.monotonic() - actor.used_at
-        if is_idle(idle_timeout_min=minutes, quiet_s=quiet_s, in_flight=in_flight, waiting=len(waiting)):
-            reason = f"No request for {minutes} min."
+        if is_idle(ttl_s=ttl_s, quiet_s=now - actor.used_at, in_flight=in_flight, waiting=len(waiting)):
+            reason = f"No request for {describe_ttl(ttl_s)}."
             if await self.database.run(wishes.want_stopped, row.pk, actor=ACTOR, reason=reason, kind="idle"):
                 row.desired_state = actor.row.desired_state = DesiredState.STOPPED
                 actor.stop_reason = reason
                 actor.interrupt()
+        else:
+            # Who is busy now has its whole time before it.
+            self._look_again((now if in_flight else actor.used_at) + ttl_s)
 
     # Admission
 
+    def _queue_up(self, rows: list[Instance], began: float) -> None:
+        """Note since when each instance that is wanted and has no place waits for one."""
+        idle = (row for row in rows if not self.actors[row.pk].busy)
+        waiting = [row for row in idle if self._is_wanted(row) and self._may_begin(self.actors[row.pk])]
+        self.queue.keep({row.pk for row in waiting})
+        for row in waiting:
+            arrivals = (entry.arrived for entry in self.reports.waiting(row.pk) if entry.can_start)
+            self.queue.note(row, min(arrivals, default=began))
+
     async def _admit(self, rows: list[Instance], everyone: list[Instance]) -> None:
-        """Let in what is wanted, first come first served, as far as the limits allow."""
-        corral = settings.CORRAL
-        limits = Limits(corral.max_running_instances, corral.group_limits, corral.enable_lru_eviction)
-        places = {row.pk: self._place(row) for row in everyone if self._holds_place(row)}
-        for row in rows:
+        """Let in what is wanted, as far as limits and groups allow, and make room for it."""
+        now = time.monotonic()
+        places = {row.pk: self._place(row, now) for row in everyone if self._holds_place(row)}
+        waiting = {row.pk: row for row in rows if self._is_wanted(row) and self._may_begin(self.actors[row.pk])}
+        candidates = [self.queue.candidate(row, now) for row in waiting.values()]
+        watched: set[int] = set()
+        for candidate, decision in plan_admissions(candidates, places.values(), self.rules):
+            watched.update(decision.awaited)
+            await self._act_upon(waiting[candidate.instance_id], candidate, decision, places)
+        self.reports.watched = frozenset(watched)
+        for place in places.values():
+            if place.instance_id in watched and place.is_reserved and place.ready_for_s:
+                self._look_again(now + max(0.2, PROTECTED_S - place.ready_for_s))
+
+    async def _act_upon(
+        self, row: Instance, candidate: Candidate, decision: Decision, places: dict[int, Place]
+    ) -> None:
+        if decision.verdict is Verdict.START:
+            self.queue.leave(row.pk)
             actor = self.actors[row.pk]
-            if not self._is_wanted(row) or not self._may_begin(actor):
-                continue
-            candidate = Candidate(row.pk, row.name, row.group, self.may_evict.get(row.pk, True))
-            decision = decide_admission(candidate, places.values(), limits)
-            if decision.verdict is Verdict.START:
-                actor.ready_since = None
-                actor.begin("start", actor.start)
-            elif decision.verdict is Verdict.WAIT:
-                for victim in decision.victims:
-                    await self._evict(victim, row)
-                    places[victim] = replace(places[victim], is_stopping=True)
-                await self.database.run(wishes.note_reason, row.pk, reason=decision.reason)
-            else:
-                self.may_evict.pop(row.pk, None)
-                await self.database.run(wishes.refuse_start, row.pk, actor=ACTOR, reason=decision.reason)
-                continue
-            places[row.pk] = Place(row.pk, row.name, row.group, pinned=row.pinned, is_reserved=True)
+            actor.ready_since = None
+            actor.begin("start", actor.start)
+        elif decision.verdict is Verdict.REFUSE:
+            self.queue.leave(row.pk)
+            await self.database.run(wishes.refuse_start, row.pk, actor=ACTOR, reason=decision.reason)
+        else:
+            if decision.ask_in_s is not None:
+                self._look_again(time.monotonic() + decision.ask_in_s)
+            if decision.victims:
+                self.queue.begin_swap(row.pk)
+                names = ", ".join(places[victim].name for victim in decision.victims)
+                rule = self.rules.policy.explain(candidate, list(places.values()))
+                logger.info("instance %s needs room, stopping %s%s", row.name, names, f" ({rule})" if rule else "")
+            for victim in decision.victims:
+                await self._evict(victim, row)
+            await self.database.run(wishes.note_reason, row.pk, reason=decision.reason)
 
     def _may_begin(self, actor: InstanceActor) -> bool:
         if actor.row.state == State.STOPPED:
@@ -292,11 +344,9 @@ class Supervisor:
         actor = self.actors[row.pk]
         return row.state in ACTIVE or (actor.busy and actor.operation == "start")
 
-    def _place(self, row: Instance) -> Place:
+    def _place(self, row: Instance, now: float) -> Place:
         actor = self.actors[row.pk]
         waiting = sum(entry.count for entry in self.reports.waiting(row.pk))
-        in_flight = self.reports.in_flight(row.pk) + waiting
-        new = actor.ready_since is None or time.monotonic() - actor.ready_since < PROTECTED_S
         stopping = row.state == State.STOPPING or not self._is_wanted(row)
         return Place(
             row.pk,
@@ -304,10 +354,18 @@ class Supervisor:
             row.group,
             pinned=row.pinned,
             is_stopping=stopping,
-            is_reserved=not stopping and (new or waiting > 0),
-            in_flight=in_flight,
+            is_reserved=not stopping and self._is_new(actor, now),
+            in_flight=self.reports.in_flight(row.pk) + waiting,
             last_used=actor.used_at,
+            ready_for_s=0.0 if actor.ready_since is None else now - actor.ready_since,
         )
+
+    def _is_new(self, actor: InstanceActor, now: float) -> bool:
+        """Whether those for whom the instance was started may not have reached it yet."""
+        if actor.ready_since is None or now - actor.ready_since < PROTECTED_S:
+            return True
+        handed_over = self.reports.is_handed_over(actor.row.pk, actor.ready_since)
+        return not handed_over and now - actor.ready_since < HANDOVER_S
 
     async def _evict(self, victim: int, newcomer: Instance) -> None:
         actor = self.actors[victim]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -33,6 +34,14 @@ def load_work(node_id: int) -> Work:
     instances = list(Instance.objects.filter(node_id=node_id).order_by("wanted_at", "id"))
     runs = {run.instance_id: run for run in Run.objects.filter(node_id=node_id, exited_at__isnull=True)}
     return Work(instances, runs)
+
+
+def find_unknown(names: Collection[str]) -> list[str]:
+    """Return those that are neither the name nor an alias of any instance of any node."""
+    known: set[str] = set()
+    for name, options in Instance.objects.values_list("name", "options"):
+        known |= {name, *options.get("aliases", ())}
+    return sorted(set(names) - known)
 
 
 def beat(node_id: int) -> None:
