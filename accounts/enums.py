@@ -25,3 +25,12 @@ class PermissionMode(TextChoices):
 
     ALLOW_ALL = "allow_all", "All instances"
     PER_INSTANCE = "per_instance", "Chosen instances"
+
+
+class RequestOutcome(TextChoices):
+    """How a request ended."""
+
+    ANSWERED = "answered", "Answered"
+    REFUSED = "refused", "Refused"
+    CANCELLED = "cancelled", "Client left"
+    UPSTREAM_LOST = "upstream_lost", "Engine broke off"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from typing import ClassVar
 
 from gateway.accounting.encodings import NAMES as COMPRESSIONS
 from gateway.accounting.encodings import Inflater
@@ -32,13 +31,11 @@ class UsageReader:
     usage = reader.finish()
     """
 
-    __slots__ = ("error_message",)
-    is_stream: ClassVar[bool] = False
+    __slots__ = ()
+    is_stream: bool = False
     """Whether the answer is a stream of events."""
-
-    def __init__(self) -> None:
-        self.error_message = ""
-        """After `finish`: the sentence with which the engine refused, for an answer with an error's status."""
+    error_message: str = ""
+    """After `finish`: the sentence with which the engine refused, for an answer with an error's status."""
 
     @staticmethod
     def for_answer(path: bytes, headers: Headers, *, method: str = "POST", status: int = 200) -> UsageReader | None:
@@ -92,7 +89,6 @@ class JsonReader(UsageReader):
     __slots__ = ("_head", "_pieces", "_size")
 
     def __init__(self) -> None:
-        self.error_message = ""
         self._pieces: list[bytes] = []
         self._size = 0
         self._head = b""
@@ -110,17 +106,14 @@ class JsonReader(UsageReader):
     def finish(self) -> Usage | None:
         """Decode what matters."""
         pieces = self._pieces
-        text = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self._pieces = []
+        text = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self._head:
             found = read_end(_strip_list_end(text)) or read_start(self._head)
             answers = [found] if found is not None else []
         else:
             answers = read_answer(text)
-        if len(answers) != 1:
-            return add_up(answers)
-        answer = answers[0]
-        return summarize(answer.usage, answer.timings, answer.metrics)
+        return summarize(answers[0]) if len(answers) == 1 else add_up(answers)
 
 
 def _strip_list_end(text: bytes) -> bytes:
@@ -132,7 +125,7 @@ def _strip_list_end(text: bytes) -> bytes:
 class ErrorReader(UsageReader):
     """An answer that says why there is none. Only its beginning is kept."""
 
-    __slots__ = ("_text",)
+    __slots__ = ("_text", "error_message")
 
     def __init__(self) -> None:
         self.error_message = ""
@@ -157,7 +150,6 @@ class StreamReader(UsageReader):
     is_stream = True
 
     def __init__(self) -> None:
-        self.error_message = ""
         self._tally: Tally | None = None
         self._cut: list[bytes] = []
         """A line whose end hasn't come yet, in pieces."""
@@ -218,11 +210,11 @@ class StreamReader(UsageReader):
 class CompressedReader(UsageReader):
     """Decodes a compressed answer for another reader; the client gets it as it is."""
 
-    __slots__ = ("_inflater", "_reader", "is_stream")
+    __slots__ = ("_inflater", "_reader", "error_message", "is_stream")
 
     def __init__(self, reader: UsageReader, encoding: bytes) -> None:
         self.error_message = ""
-        self.is_stream = reader.is_stream  # type: ignore[misc]  # a slot here, a constant of the class elsewhere
+        self.is_stream = reader.is_stream
         self._reader = reader
         self._inflater: Inflater | None = Inflater(encoding)
 

@@ -9,7 +9,7 @@ import msgspec
 _LARGEST = 2**31 - 1
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one request. 0 means none, or not reported."""
 
     prompt_tokens: int = 0
@@ -27,13 +27,13 @@ class Usage(msgspec.Struct, frozen=True):
 _Number = float | None
 
 
-class Details(msgspec.Struct):
+class Details(msgspec.Struct, gc=False):
     """`prompt_tokens_details` (OpenAI, chat) and `input_tokens_details` (OpenAI, Responses)."""
 
     cached_tokens: _Number = None
 
 
-class UsageMember(msgspec.Struct):
+class UsageMember(msgspec.Struct, gc=False):
     """`usage` of OpenAI's chat, completions, embeddings and Responses APIs, and of Anthropic's Messages API."""
 
     prompt_tokens: _Number = None
@@ -47,7 +47,7 @@ class UsageMember(msgspec.Struct):
     input_tokens_details: Details | None = None
 
 
-class Timings(msgspec.Struct):
+class Timings(msgspec.Struct, gc=False):
     """`timings` of llama.cpp's server; `prompt_n` leaves out what came from the cache."""
 
     prompt_n: _Number = None
@@ -57,7 +57,7 @@ class Timings(msgspec.Struct):
     predicted_per_second: _Number = None
 
 
-class Metrics(msgspec.Struct):
+class Metrics(msgspec.Struct, gc=False):
     """`metrics` that vLLM adds when asked to."""
 
     time_to_first_token_ms: _Number = None
@@ -65,13 +65,13 @@ class Metrics(msgspec.Struct):
     """Mean time between two tokens (inter-token latency)."""
 
 
-class Nested(msgspec.Struct):
+class Nested(msgspec.Struct, gc=False):
     """`response` in events of the Responses API, `message` in those of the Messages API."""
 
     usage: UsageMember | None = None
 
 
-class Answer(msgspec.Struct):
+class Answer(msgspec.Struct, gc=False):
     """The members of an answer, or of one event of a stream, that tell what was used."""
 
     usage: UsageMember | None = None
@@ -105,7 +105,7 @@ class Tally:
 
     def total(self) -> Usage | None:
         """What has been collected; None when nothing was reported."""
-        return summarize(self._usage, self._timings, self._metrics)
+        return summarize(Answer(self._usage, self._timings, self._metrics))
 
 
 _COUNTS = tuple(name for name in UsageMember.__struct_fields__ if not name.endswith("_details"))
@@ -123,7 +123,7 @@ def _merge(known: UsageMember, newer: UsageMember) -> UsageMember:
 
 def add_up(answers: Sequence[Answer]) -> Usage | None:
     """What a list of answers used, one for each prompt: the counts' sums, and the speeds of the last."""
-    parts = [part for answer in answers if (part := summarize(answer.usage, answer.timings, answer.metrics))]
+    parts = [part for answer in answers if (part := summarize(answer))]
     if not parts:
         return None
     return Usage(
@@ -135,11 +135,21 @@ def add_up(answers: Sequence[Answer]) -> Usage | None:
     )
 
 
-def summarize(usage: UsageMember | None, timings: Timings | None, metrics: Metrics | None) -> Usage | None:
-    """What these members of an answer tell; None when there are none of them."""
+def summarize(answer: Answer) -> Usage | None:
+    """What an answer tells; None when it says nothing about use. Written out at length: it runs once per request."""
+    usage, timings, metrics = answer.usage, answer.timings, answer.metrics
     prompt = completion = cached = 0.0
     if usage is not None:
-        prompt, completion, cached = _read_counts(usage)
+        details = usage.prompt_tokens_details or usage.input_tokens_details
+        cache_read = usage.cache_read_input_tokens or 0.0
+        cached = (details.cached_tokens or cache_read) if details is not None else cache_read
+        prompt = usage.prompt_tokens or 0.0
+        completion = usage.completion_tokens or usage.output_tokens or 0.0
+        if prompt <= 0:
+            # Anthropic's input_tokens are the ones after the cached part; both kinds of cache count beside them.
+            prompt = (usage.input_tokens or 0.0) + cache_read + (usage.cache_creation_input_tokens or 0.0)
+            if prompt <= 0 and completion <= 0:
+                prompt = usage.total_tokens or 0.0  # some engines' rerank answers say no more
     elif timings is None and metrics is None:
         return None
     prompt_speed = speed = None
@@ -161,24 +171,9 @@ def summarize(usage: UsageMember | None, timings: Timings | None, metrics: Metri
         int(prompt) if 0 < prompt < _LARGEST else _clamp(prompt),
         int(completion) if 0 < completion < _LARGEST else _clamp(completion),
         int(cached) if 0 < cached < _LARGEST else _clamp(cached),
-        prompt_speed if prompt_speed and prompt_speed > 0 else None,
-        speed if speed and speed > 0 else None,
+        prompt_speed if prompt_speed is not None and 0 < prompt_speed < _LARGEST else None,
+        speed if speed is not None and 0 < speed < _LARGEST else None,
     )
-
-
-def _read_counts(usage: UsageMember) -> tuple[float, float, float]:
-    """Prompt, completion and cached tokens."""
-    details = usage.prompt_tokens_details or usage.input_tokens_details
-    cache_read = usage.cache_read_input_tokens or 0.0
-    cached = (details.cached_tokens or cache_read) if details is not None else cache_read
-    prompt = usage.prompt_tokens or 0.0
-    completion = usage.completion_tokens or usage.output_tokens or 0.0
-    if prompt <= 0:
-        # Anthropic's input_tokens are the ones after the cached part; both kinds of cache count beside them.
-        prompt = (usage.input_tokens or 0.0) + cache_read + (usage.cache_creation_input_tokens or 0.0)
-        if prompt <= 0 and completion <= 0:
-            prompt = usage.total_tokens or 0.0  # some engines' rerank answers say no more
-    return prompt, completion, cached
 
 
 def _clamp(value: float) -> int:

@@ -1,0 +1,267 @@
+"""Rows and sums in a real database: whole, once, and right with several writers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection, transaction
+
+from accounts.models import ApiKey, HourlyUsage, RequestRecord, User
+from gateway.accounting import Recorder, RequestEntry
+from gateway.ledger import write_requests
+from tests.factories import make_key, make_user
+from tests.gateway.accounting.entries import make_entry, make_exchange
+from tests.gateway.harness import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+
+
+def run_together(*functions: Any) -> None:
+    """Call the functions at the same moment in threads of their own; raise what the first one raised."""
+    barrier = threading.Barrier(len(functions))
+    errors: list[BaseException] = []
+
+    def run(function: Any) -> None:
+        barrier.wait(10)
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001 - raised again in the test's own thread
+            errors.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=(function,)) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    if errors:
+        raise errors[0]
+
+
+def test_a_request_is_stored_with_everything_and_the_names_of_its_time() -> None:
+    user = make_user("mia")
+    make_key(user)
+    key = ApiKey.objects.get()
+    moment = NOON.timestamp() + 0.25
+    entry = make_entry(user_id=user.pk, key_id=key.pk, finished_at=moment, streamed=True, first_byte_ms=None)
+
+    assert write_requests([entry]) == 0
+
+    row = RequestRecord.objects.get()
+    plain = {
+        name: getattr(row, name)
+        for name in RequestEntry.__struct_fields__
+        if name not in ("finished_at", "prompt_per_second")
+    }
+    assert plain == {name: getattr(entry, name) for name in plain}
+    assert row.finished_at == datetime(2026, 3, 4, 12, 0, 0, 250_000, tzinfo=UTC)
+    assert row.prompt_per_second == pytest.approx(400.5)
+    assert (row.user, row.key, row.user_name) == (user, key, "mia")
+    assert row.key_name == f"{key.name} ({key.key_hint}…)"
+    user.delete()
+    row.refresh_from_db()
+    assert (row.user, row.key, row.user_name) == (None, None, "mia")
+
+
+def test_whole_seconds_compare_like_any_other_moment() -> None:
+    write_requests([make_entry(finished_at=NOON.timestamp()), make_entry(finished_at=NOON.timestamp() + 0.5)])
+    assert RequestRecord.objects.filter(finished_at__gte=NOON).count() == 2
+    assert RequestRecord.objects.filter(finished_at__lt=NOON).count() == 0
+    assert RequestRecord.objects.filter(finished_at=NOON).count() == 1
+
+
+def test_sums_are_kept_by_hour_person_key_and_instance() -> None:
+    anna, ben = make_user("anna"), make_user("ben")
+    moment = NOON.timestamp()
+    write_requests(
+        [
+            make_entry(user_id=anna.pk, finished_at=moment),
+            make_entry(user_id=anna.pk, finished_at=moment + 3599.9, status=500, outcome="answered"),
+            make_entry(user_id=anna.pk, finished_at=moment + 3600),
+            make_entry(user_id=ben.pk, finished_at=moment, status=499, outcome="cancelled"),
+            make_entry(user_id=ben.pk, finished_at=moment, status=200, outcome="upstream_lost", instance_id=8),
+            make_entry(finished_at=moment, status=403, outcome="refused", instance_id=None, instance_name=""),
+        ]
+    )
+    write_requests([make_entry(user_id=anna.pk, finished_at=moment)])
+    found = {
+        (row.hour.hour, row.user_name, row.instance_id): (row.requests, row.errors, row.prompt_tokens, row.duration_ms)
+        for row in HourlyUsage.objects.all()
+    }
+    assert found == {
+        (12, "anna", 7): (3, 1, 60, 90),
+        (13, "anna", 7): (1, 0, 20, 30),
+        (12, "ben", 7): (1, 0, 20, 30),
+        (12, "ben", 8): (1, 1, 20, 30),
+        (12, "", 0): (1, 1, 20, 30),
+    }
+    assert set(HourlyUsage.objects.values_list("completion_tokens", "cached_tokens")) >= {(150, 24), (50, 8)}
+
+
+def test_what_no_database_can_hold_is_made_to_fit() -> None:
+    text = "a\0b\ud800" + "x" * 1000
+    entry = make_entry(
+        requested_model=text,
+        path=text,
+        method=text,
+        error_message=text,
+        client_address=text,
+        instance_name=text,
+        duration_ms=10**12,
+        queue_ms=-5,
+        first_byte_ms=10**12,
+    )
+    assert write_requests([entry]) == 0
+    row = RequestRecord.objects.get()
+    assert row.requested_model == ("a\N{REPLACEMENT CHARACTER}b?" + "x" * 1000)[:200]
+    assert (row.duration_ms, row.queue_ms, row.first_byte_ms) == (2**31 - 1, 0, 2**31 - 1)
+
+
+def test_people_and_keys_that_are_gone_leave_their_requests_and_the_sums_names() -> None:
+    user = make_user("mia")
+    make_key(user)
+    ids = {"user_id": user.pk, "key_id": ApiKey.objects.get().pk}
+    write_requests([make_entry(finished_at=NOON.timestamp(), **ids)])
+    user.delete()
+    write_requests([make_entry(finished_at=NOON.timestamp(), **ids)])
+    assert RequestRecord.objects.filter(user=None, key=None).count() == 2
+    total = HourlyUsage.objects.get()
+    assert (total.user_id, total.key_id, total.requests, total.user_name) == (*ids.values(), 2, "mia")
+    assert total.key_name
+
+
+def test_a_person_deleted_between_look_up_and_insert_costs_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    user = make_user("mia")
+    gone: dict[int, str] = {user.pk: "mia"}
+    from gateway import ledger
+
+    look_up = ledger._find_names
+
+    def look_up_late(entries: Any) -> Any:
+        if gone:
+            User.objects.all().delete()
+            return {gone.popitem()[0]: "mia"}, {}
+        return look_up(entries)
+
+    monkeypatch.setattr(ledger, "_find_names", look_up_late)
+    assert write_requests([make_entry(user_id=user.pk), make_entry()]) == 0
+    assert RequestRecord.objects.count() == 2
+    assert sum(HourlyUsage.objects.values_list("requests", flat=True)) == 2
+
+
+def test_one_request_that_cannot_be_stored_costs_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    entries = [make_entry(), make_entry(status=-1), make_entry()]
+    assert write_requests(entries) == 1
+    assert RequestRecord.objects.count() == 2
+    assert HourlyUsage.objects.get().requests == 2
+    assert entries[1].request_id in caplog.text
+
+
+def test_a_batch_is_stored_whole_or_not_at_all_and_a_retry_stores_it_once() -> None:
+    entries = [make_entry() for _ in range(30)]
+    write_requests(entries[:10])
+    write_requests(entries, is_retry=True)
+    write_requests(entries, is_retry=True)
+    assert RequestRecord.objects.count() == 30
+    assert sum(HourlyUsage.objects.values_list("requests", flat=True)) == 30
+
+
+def test_a_batch_takes_a_few_statements_whatever_its_size(django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(6):  # two look-ups of names; begin, two inserts, commit
+        write_requests([make_entry(user_id=1, key_id=1, instance_id=number % 10) for number in range(500)])
+
+
+def test_two_writers_of_the_same_hour_add_up() -> None:
+    users = [make_user(f"u{number}").pk for number in range(8)]
+
+    def write(order: int) -> None:
+        for turn in range(10):
+            batch = [make_entry(user_id=user, finished_at=NOON.timestamp() + turn) for user in users[::order]]
+            write_requests(batch)
+
+    run_together(*(lambda order=order: write(order) for order in (1, -1, 1, -1)))
+
+    assert RequestRecord.objects.count() == 4 * 10 * 8
+    assert {row.requests for row in HourlyUsage.objects.all()} == {40}
+    assert HourlyUsage.objects.count() == 8
+
+
+def count_records() -> int:
+    """Called in a thread of its own, whose connection nobody else would close."""
+    try:
+        return RequestRecord.objects.count()
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def blocked_writers() -> Iterator[None]:
+    """Make the database refuse our writes by holding what they need, as a long maintenance job would."""
+    is_sqlite = connection.vendor == "sqlite"
+    begun, end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                if not is_sqlite:  # SQLite's transaction is the lock
+                    cursor.execute("LOCK TABLE accounts_requestrecord IN ACCESS EXCLUSIVE MODE")
+                begun.set()
+                end.wait(30)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert begun.wait(10)
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join(30)
+
+
+async def test_a_database_that_pauses_gets_every_request_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures: list[Exception] = []
+    monkeypatch.setattr("gateway.ledger.close_old_connections", lambda: None)  # the short wait is the connection's
+
+    def write(entries: Any, *, is_retry: bool) -> int:
+        with connection.cursor() as cursor:  # wait for a moment only
+            cursor.execute("PRAGMA busy_timeout = 50" if connection.vendor == "sqlite" else "SET lock_timeout = 50")
+        try:
+            return write_requests(entries, is_retry=is_retry)
+        except OperationalError as error:
+            failures.append(error)
+            raise
+        finally:
+            connection.close()
+
+    recorder = Recorder(write=write, interval_s=0.02)
+    with blocked_writers():
+        recorder.start()
+        for _ in range(20):
+            recorder.record(make_exchange(principal=None))
+        await wait_until(lambda: failures, 20)
+        for _ in range(20):
+            recorder.record(make_exchange(principal=None))
+        assert recorder.waiting == 40
+    await wait_until(lambda: recorder.written == 40, 20)
+    await recorder.stop()
+    assert await asyncio.to_thread(count_records) == 40
+    assert recorder.dropped == 0
+
+
+async def test_the_end_of_a_process_writes_what_is_left() -> None:
+    recorder = Recorder(write=write_requests, interval_s=60)
+    recorder.start()
+    for _ in range(5):
+        recorder.record(make_exchange(principal=None))
+    await recorder.stop()
+    assert await asyncio.to_thread(count_records) == 5
