@@ -188,8 +188,9 @@ class Draft:
         if instance is None or self.is_admin:
             return ""
         names = [name for name in ADMINISTRATORS if instance.options.get(name)]
-        for name, value in self.granted_options(instance).items():
-            names += list(value) if name == EXTRA else [name]
+        granted = self.granted_options(instance)
+        names += [entry.field.name for entry in self.inputs if entry.field.name in granted]
+        names += sorted(granted.get(EXTRA, {}))
         return join_words(names)
 
     def withhold(self) -> list[str]:
