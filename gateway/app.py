@@ -20,6 +20,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from gateway.accounting import Recorder, end_reading, next_request_id
 from gateway.activity import Activity
 from gateway.asgi import ASGIApp, Receive, Scope, Send
 from gateway.authenticate import Authenticator, SessionLookUp
@@ -39,6 +40,7 @@ from gateway.inner_models import InnerModels
 from gateway.instance_proxy import InstanceProxyRoutes
 from gateway.keys import KeyCache
 from gateway.llama_cpp import LlamaCppRoutes
+from gateway.metrics import Metrics, Rendering, refuse_rendering, render_metrics
 from gateway.model_list import ModelList
 from gateway.model_proxy import ModelProxyRoutes
 from gateway.pool import ConnectionPool
@@ -46,6 +48,7 @@ from gateway.report import Reporter, name_process
 from gateway.router_mode import RouterModeRoutes
 from gateway.routes import RouteTable
 from gateway.runtime import EventLayer, Runtime
+from gateway.scrape import ScrapeRoute
 from gateway.serving import Serving
 from gateway.structs import Principal, Snapshot
 
@@ -76,7 +79,8 @@ class GatewayApp:
         demand: Demand,
         pool: ConnectionPool,
         close: Callable[[], Awaitable[None]],
-        finish: Callable[[Exchange], None] = discard,
+        finish: Callable[[Exchange], None],
+        recorder: Recorder | None,
     ) -> None:
         self.activity = activity
         self.demand = demand
@@ -87,6 +91,7 @@ class GatewayApp:
         self._dispatcher = dispatcher
         self._close = close
         self._finish = finish
+        self._recorder = recorder
         self._is_started = False
         self._starting = asyncio.Lock()
 
@@ -108,11 +113,15 @@ class GatewayApp:
         async with self._starting:
             if not self._is_started:
                 await self.runtime.start()
+                if self._recorder is not None:
+                    self._recorder.start()
                 self._is_started = True
 
     async def stop(self) -> None:
         """End the background work and close what is open; the event loop can be closed afterwards."""
         await self.runtime.stop()
+        if self._recorder is not None:
+            await self._recorder.stop()
         await self._close()
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -127,7 +136,10 @@ class GatewayApp:
                 return
 
     async def _serve(self, part: Part, exchange: Exchange) -> None:
-        exchange.extra_headers = self._cors.answer_headers(exchange.headers)
+        request_id = exchange.request_id = next_request_id()
+        exchange.extra_headers = [*self._cors.answer_headers(exchange.headers), (b"x-request-id", request_id.encode())]
+        if exchange.path.startswith("/v1/messages"):
+            exchange.extra_headers.append((b"request-id", request_id.encode()))  # Anthropic's name for it
         try:
             if exchange.method == "OPTIONS" and await self._cors.answer_preflight(exchange):
                 return
@@ -150,13 +162,15 @@ def build_gateway(
     channel_layer: EventLayer | None = None,
     session_principal: SessionLookUp | None = None,
     commands: Commands | None = None,
+    recorder: Recorder | None = None,
     finish: Callable[[Exchange], None] = discard,
 ) -> GatewayApp:
     """Put a gateway together.
 
     `load_snapshot` reads every instance, `find_principal` finds a key by its SHA-256 in hex; both run in threads.
     `channel_layer` brings the events (group `events`), `session_principal` finds who is signed in on a page, `commands`
-    stops instances. Opens no connection and starts nothing; that happens with the first lifespan event or request.
+    stops instances, `recorder` keeps a row for each request, `finish` is called with every exchange that is over. Opens
+    no connection and starts nothing; that happens with the first lifespan event or request.
     """
     threads = ThreadPoolExecutor(_DATABASE_THREADS, thread_name_prefix="gateway-database")
 
@@ -178,7 +192,8 @@ def build_gateway(
         runtime.catch_up()
 
     redis = make_broker(redis_url, on_connection=read_again)
-    reporter = Reporter(redis, name_process(), routes)
+    process = name_process()
+    reporter = Reporter(redis, process, routes)
     activity = Activity(routes, on_drain=reporter.publish_now)
     demand = Demand(
         routes,
@@ -188,12 +203,16 @@ def build_gateway(
     )
     routes.add_listener(reporter.publish_now)
     routes.add_listener(lambda: pool.retain(_list_endpoints(routes)))
+    metrics = Metrics(routes, process, count_dropped=lambda: recorder.dropped if recorder is not None else 0)
+    background = {"report": lambda: reporter.run(activity, demand)}
+    if config.has_metrics:
+        background["metrics"] = lambda: metrics.run(redis)
     runtime = Runtime(
         routes=routes,
         keys=keys,
         load_snapshot=load_in_thread,
         events=channel_layer,
-        report=lambda: reporter.run(activity, demand),
+        background=background,
         is_broker_up=reporter.ping,
         refresh_interval_s=config.refresh_interval_s,
     )
@@ -206,6 +225,12 @@ def build_gateway(
         max_body_bytes=config.max_body_bytes,
     )
     commands = commands or NoCommands()
+
+    async def render(accept: str, usable: Callable[[int], bool] | None) -> Rendering:
+        if not config.has_metrics:
+            return refuse_rendering("CORRAL_METRICS is false")
+        return await render_metrics(redis, routes, accept, usable)
+
     dispatcher = Dispatcher(
         inference=InferenceRoutes(serving, ModelList(routes, InnerModels(pool))),
         llama_cpp=LlamaCppRoutes(serving),
@@ -213,7 +238,16 @@ def build_gateway(
         instance_proxy=InstanceProxyRoutes(serving),
         router_mode=RouterModeRoutes(serving),
         control=ControlRoutes(serving, commands),
+        scrape=ScrapeRoute(serving, render),
     )
+
+    def conclude(exchange: Exchange) -> None:
+        end_reading(exchange)
+        if config.has_metrics:
+            metrics.observe(exchange)
+        if recorder is not None:
+            recorder.record(exchange)
+        finish(exchange)
 
     async def close() -> None:
         pool.close()
@@ -229,7 +263,8 @@ def build_gateway(
         demand=demand,
         pool=pool,
         close=close,
-        finish=finish,
+        finish=conclude,
+        recorder=recorder,
     )
 
 

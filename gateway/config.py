@@ -12,6 +12,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     """False lets anybody use every instance through `/v1`."""
     require_management_auth: bool = True
     """False lets anybody use `/api/v1/instances/{name}/proxy`."""
+    has_metrics: bool = True
+    """Whether requests are counted for `/metrics`."""
     allowed_origins: tuple[str, ...] = ("*",)
     """Origins that browsers may call from; `*` stands for all, an empty tuple for none."""
     max_body_bytes: int = 64 * 1024 * 1024

@@ -32,6 +32,7 @@ class Dispatcher:
         instance_proxy: Part,
         router_mode: Part,
         control: Part,
+        scrape: Part,
     ) -> None:
         self._inference = inference
         self._instance_proxy = instance_proxy
@@ -45,6 +46,7 @@ class Dispatcher:
             "upstream": model_proxy,
             "running": control,
             "unload": control,
+            "metrics": scrape,
         }
 
     def find(self, path: str) -> Part | None:

@@ -38,7 +38,8 @@ class ModelList:
             models = [_for_anthropic(entry) for entry in entries]
             answer = {"data": models, "has_more": False, "first_id": ids[0], "last_id": ids[-1]}
         else:
-            answer = {"object": "list", "data": sorted(entries, key=lambda entry: str(entry["id"]))}
+            entries.sort(key=lambda entry: str(entry["id"]))
+            answer = {"object": "list", "data": entries}
         exchange.status = 200
         await send_json(exchange.send, 200, msgspec.json.encode(answer), exchange.extra_headers)
 

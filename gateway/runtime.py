@@ -35,7 +35,10 @@ class EventLayer(Protocol):
 
 
 class Runtime:
-    """Owns the background tasks. `start` and `stop` may each be called once."""
+    """Owns the background tasks. `start` and `stop` may each be called once.
+
+    `background` names other work that goes on for as long; each is cancelled and awaited by `stop`.
+    """
 
     def __init__(
         self,
@@ -44,7 +47,7 @@ class Runtime:
         keys: KeyCache,
         load_snapshot: Callable[[], Awaitable[Snapshot]],
         events: EventLayer | None,
-        report: Callable[[], Coroutine[Any, Any, None]],
+        background: Mapping[str, Callable[[], Coroutine[Any, Any, None]]],
         is_broker_up: Callable[[], Awaitable[bool]],
         refresh_interval_s: float,
     ) -> None:
@@ -52,7 +55,7 @@ class Runtime:
         self._keys = keys
         self._load_snapshot = load_snapshot
         self._events = events
-        self._report = report
+        self._background = background
         self._is_broker_up = is_broker_up
         self._refresh_interval_s = refresh_interval_s
         self._refresh_wanted = asyncio.Event()
@@ -67,7 +70,7 @@ class Runtime:
         await self._refresh()
         self._tasks = [
             asyncio.create_task(self._keep_refreshing(), name="gateway-refresh"),
-            asyncio.create_task(self._report(), name="gateway-report"),
+            *(asyncio.create_task(work(), name=f"gateway-{name}") for name, work in self._background.items()),
         ]
         if self._events is not None:
             self._tasks.append(asyncio.create_task(self._keep_listening(self._events), name="gateway-events"))

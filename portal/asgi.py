@@ -24,9 +24,11 @@ from channels.security.websocket import AllowedHostsOriginValidator
 from django.conf import settings
 from django.urls import re_path
 
+from gateway.accounting import Recorder
 from gateway.app import build_gateway
 from gateway.asgi import ASGIApp, Message, Receive, Scope, Send
 from gateway.config import GatewayConfig
+from gateway.ledger import write_requests
 from gateway.loader import find_principal, load_snapshot
 from instances.consumers import websocket_urlpatterns
 from instances.logs import http as logs
@@ -53,6 +55,7 @@ class Portal:
             channel_layer=get_channel_layer(),
             session_principal=find_session_principal,
             commands=InstanceCommands(),
+            recorder=Recorder(write=write_requests),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,6 +118,7 @@ def make_gateway_config() -> GatewayConfig:
     return GatewayConfig(
         require_inference_auth=corral.require_inference_auth,
         require_management_auth=corral.require_management_auth,
+        has_metrics=corral.metrics,
         allowed_origins=tuple(corral.allowed_origins),
         queue_limit=corral.queue_limit,
         on_demand_start_timeout_s=corral.on_demand_start_timeout,

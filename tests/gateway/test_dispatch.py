@@ -11,7 +11,7 @@ from gateway.errors import ANTHROPIC, MANAGEMENT, OPENAI
 
 pytestmark = pytest.mark.no_database
 
-NAMES = ("inference", "llama_cpp", "model_proxy", "instance_proxy", "router_mode", "control")
+NAMES = ("inference", "llama_cpp", "model_proxy", "instance_proxy", "router_mode", "control", "scrape")
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,7 @@ NAMES = ("inference", "llama_cpp", "model_proxy", "instance_proxy", "router_mode
         ("/upstream/a/b/c", "model_proxy"),
         ("/running", "control"),
         ("/unload", "control"),
+        ("/metrics", "scrape"),
         ("/api/models/unload", "control"),
         ("/api/models/unload/a/b", "control"),
         ("/api/v1/llama-cpp/m/models", "router_mode"),
