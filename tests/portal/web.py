@@ -15,10 +15,12 @@ from portal.web import make_config
 
 
 @contextmanager
-def serve(application: Any) -> Iterator[int]:
-    """Serve the application as ``corral web`` would and yield the port."""
+def serve(application: Any, **changes: Any) -> Iterator[int]:
+    """Serve the application as ``corral web`` would, but for changes to the configuration, and yield the port."""
     config = make_config(1, application)
     config.timeout_graceful_shutdown = 1
+    for name, value in changes.items():
+        setattr(config, name, value)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
 

@@ -1,0 +1,262 @@
+"""One HTTP request and its answer, between the protocol and the ASGI application.
+
+It takes the place of uvicorn's ``RequestResponseCycle``, whose share of a forwarded request was a third: the head of an
+answer leaves in one write with the first piece of its body, an event and two callbacks less are made per request, and
+an answer that has a ``Date`` gets no second one. Lengths, framing and failures are handled as uvicorn does, except that
+an HTTP/1.0 client gets no chunks, which it could not read (RFC 9112, 6.1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Protocol
+
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+from uvicorn.server import ServerState
+
+from gateway.asgi import ASGIApp, Message, Scope
+
+logger = logging.getLogger("uvicorn.error")
+
+#: Bytes up to which copying a piece beside its head or frame is cheaper than writing it by itself.
+JOINED_LIMIT = 64 * 2**10
+#: Answers that never have a body (RFC 9110, 15.3.5 and 15.4.5).
+BODYLESS = (204, 304)
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Connection(Protocol):
+    """What a cycle needs of its connection."""
+
+    transport: asyncio.Transport
+    flow: FlowControl
+    loop: asyncio.AbstractEventLoop
+    server_state: ServerState
+
+    def on_response_complete(self) -> None:
+        """The answer is written."""
+
+
+class HttpCycle:
+    """``receive`` and ``send`` of one request."""
+
+    __slots__ = (
+        "_connection",
+        "_flow",
+        "_flushing",
+        "_has_news",
+        "_head",
+        "_is_chunked",
+        "_is_head_request",
+        "_left",
+        "_more_body",
+        "_pieces",
+        "_size",
+        "_transport",
+        "_waiters",
+        "_waits_for_continue",
+        "disconnected",
+        "keep_alive",
+        "response_complete",
+        "response_started",
+        "scope",
+    )
+
+    def __init__(self, connection: Connection, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
+        self.scope = scope
+        self.keep_alive = keep_alive
+        self.disconnected = False
+        self.response_started = False
+        self.response_complete = False
+        self._connection = connection
+        self._transport = connection.transport
+        self._flow = connection.flow
+        self._waits_for_continue = expects_continue
+        self._is_head_request = scope["method"] == "HEAD"
+        # The request's body
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._more_body = True
+        self._has_news = False
+        self._waiters: list[asyncio.Future[None]] = []
+        # The answer
+        self._head = b""
+        self._flushing: asyncio.Handle | None = None
+        self._is_chunked = False
+        self._left: int | None = None
+        """Bytes of the body that are still to come; None when it has no announced length."""
+
+    async def run(self, app: ASGIApp) -> None:
+        """Let the application answer; what it leaves undone becomes a 500 or a broken connection."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except BaseException as error:
+            logger.error("Exception in ASGI application\n", exc_info=error)  # noqa: TRY400  also when cancelled
+            self._fail()
+        else:
+            if not self.response_complete and not self.disconnected:
+                said = "completing" if self.response_started else "starting"
+                logger.error("ASGI callable returned without %s response.", said)
+                self._fail()
+        finally:
+            connection = self._connection
+            task = asyncio.current_task(connection.loop)
+            connection.server_state.tasks.discard(task)
+
+    # What the protocol tells
+
+    def take_body(self, piece: bytes) -> None:
+        """Take a piece of the body; reading pauses while too much of it waits for the application."""
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size > HIGH_WATER_LIMIT:
+            self._flow.pause_reading()
+        self.wake()
+
+    def end_body(self) -> None:
+        """The request is complete."""
+        self._more_body = False
+        self.wake()
+
+    def disconnect(self) -> None:
+        """The client has gone."""
+        if not self.response_complete:
+            self.disconnected = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Let ``receive`` look again."""
+        self._has_news = True
+        waiters = self._waiters
+        if waiters:
+            self._waiters = []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    # ASGI
+
+    async def receive(self) -> Message:
+        """Return what has come of the body, or that the client has gone."""
+        if self._waits_for_continue and not self._transport.is_closing():
+            self._transport.write(CONTINUE)
+            self._waits_for_continue = False
+        if not (self.disconnected or self.response_complete):
+            self._flow.resume_reading()
+            while not self._has_news:
+                waiter = self._connection.loop.create_future()
+                self._waiters.append(waiter)
+                await waiter
+            self._has_news = False
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        pieces = self._pieces
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._pieces, self._size = [], 0
+        return {"type": "http.request", "body": body, "more_body": self._more_body}
+
+    async def send(self, message: Message) -> None:
+        """Write a part of the answer; waits while the client does not read."""
+        if self._flow.write_paused and not self.disconnected:
+            await self._flow.drain()
+        if self.disconnected:
+            return
+        kind = message["type"]
+        if kind == "http.response.body" and self.response_started and not self.response_complete:
+            self._write_body(message.get("body", b""), more_body=message.get("more_body", False))
+        elif kind == "http.response.start" and not self.response_started:
+            self._head = self._build_head(message["status"], message.get("headers", ()))
+            self.response_started = True
+            self._waits_for_continue = False
+            # Usually the body's first piece comes before this and takes the head along.
+            self._flushing = self._connection.loop.call_soon(self._flush_head)
+        else:
+            raise RuntimeError(f"The ASGI message {kind!r} must not be sent at this point of an answer.")
+
+    def _build_head(self, status: int, headers: Any) -> bytes:
+        lines = [STATUS_LINE[status]]
+        is_chunked, left, has_date, says_close = False, None, False, False
+        for name, value in headers:
+            lines.append(b"%b: %b\r\n" % (name, value))
+            name = name.lower()  # noqa: PLW2901  Django writes names in mixed case
+            if name == b"content-length" and not is_chunked:
+                left = int(value)
+            elif name == b"transfer-encoding" and value.lower() == b"chunked":
+                is_chunked, left = True, None
+            elif name == b"date":
+                has_date = True
+            elif name == b"connection" and b"close" in [word.strip() for word in value.lower().split(b",")]:
+                self.keep_alive, says_close = False, True
+        if not has_date:
+            lines += [b"%b: %b\r\n" % header for header in self._connection.server_state.default_headers]
+        if self._is_head_request or status in BODYLESS:
+            left = 0
+        elif left is None and not is_chunked and self.scope["http_version"] == "1.1":
+            is_chunked = True
+            lines.append(b"transfer-encoding: chunked\r\n")
+        elif left is None and not is_chunked:
+            self.keep_alive = False  # the end of the connection is the end of the body
+        if not self.keep_alive and not says_close:
+            lines.append(b"connection: close\r\n")
+        head = b"".join(lines) + b"\r\n"
+        # RFC 9110, 5.5: CR, LF and NUL in a header are dangerous.
+        if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1 or b"\0" in head:
+            raise RuntimeError("A header of the answer contains a line break or a NUL.")
+        self._is_chunked, self._left = is_chunked, left
+        return head
+
+    def _write_body(self, body: bytes, *, more_body: bool) -> None:
+        if self._is_head_request:
+            body = b""
+        elif self._left is not None:
+            self._left -= len(body)
+            if self._left < 0:
+                raise RuntimeError("Response content longer than Content-Length")
+        if self._is_chunked and not self._is_head_request:
+            if body:
+                body = b"%x\r\n%b\r\n" % (len(body), body)
+            if not more_body:
+                body += b"0\r\n\r\n"
+        head = self._head
+        if head and len(body) <= JOINED_LIMIT:
+            self._forget_head()
+            self._transport.write(head + body if body else head)
+        elif body:
+            self._flush_head()
+            self._transport.write(body)
+        if not more_body:
+            if self._left:
+                raise RuntimeError("Response content shorter than Content-Length")
+            self.response_complete = True
+            self.wake()
+            if not self.keep_alive:
+                self._transport.close()
+            self._connection.on_response_complete()
+
+    def _flush_head(self) -> None:
+        head = self._head
+        if head:
+            self._forget_head()
+            if not self._transport.is_closing():
+                self._transport.write(head)
+
+    def _forget_head(self) -> None:
+        self._head = b""
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+
+    def _fail(self) -> None:
+        if self.disconnected:
+            return
+        if self.response_started:
+            self._flush_head()
+            self._transport.close()
+            return
+        body = b"Internal Server Error"
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+        self._head = self._build_head(500, [*headers, (b"connection", b"close")])
+        self.response_started = True
+        self._write_body(body, more_body=False)
