@@ -1,0 +1,3 @@
+module corral/benchmarks
+
+go 1.22
