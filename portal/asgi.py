@@ -32,6 +32,7 @@ from gateway.ledger import write_requests
 from gateway.loader import find_principal, load_snapshot
 from instances.consumers import websocket_urlpatterns
 from instances.logs import http as logs
+from instances.logs import root_http as root_logs
 from instances.logs.hub import close_hub
 from portal.gateway_commands import InstanceCommands
 from portal.sessions import find_session_principal
@@ -77,11 +78,13 @@ class Portal:
         elif (file := self.static.find(scope["path"])) is not None:
             await self.static.serve(file, scope, receive, send)
         elif logs.handles(scope):
-            await self.serve_log(scope, receive, send)
+            await self.serve_log(logs.app, scope, receive, send)
+        elif root_logs.handles(scope):
+            await self.serve_log(root_logs.app, scope, receive, send)
         else:
             await self.pages(scope, receive, send)
 
-    async def serve_log(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve_log(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream a log until the client leaves or the server stops; then the answer ends properly."""
 
         async def receive_until_end() -> Message:
@@ -93,7 +96,7 @@ class Portal:
                 receiving.cancel()
                 ending.cancel()
 
-        await logs.app(scope, receive_until_end, send)
+        await app(scope, receive_until_end, send)
         if self.ending.is_set():
             with contextlib.suppress(RuntimeError):  # the answer was complete already
                 await send({"type": "http.response.body", "body": b""})

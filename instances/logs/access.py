@@ -70,6 +70,8 @@ class LogQuery:
     timestamps: bool = False
     cursor: Cursor | None = None
     """Where to go on; wins over ``lines``."""
+    max_bytes: int = MAX_BACKLOG
+    """Most bytes of older log, whatever ``lines`` says."""
 
     @classmethod
     def parse(cls, values: Mapping[str, str]) -> LogQuery:
@@ -152,8 +154,12 @@ def open_log(credentials: Credentials, name: str, query: LogQuery) -> LogAccess:
     InstanceNotFound, PermissionDenied and LogUnavailable (only for a log on this node; one elsewhere is followed
     without its older lines when its node does not answer).
     """
-    instance = find_readable(find_actor(credentials), name=name)
-    folder = log_folder(name)
+    return begin_log(find_readable(find_actor(credentials), name=name), query)
+
+
+def begin_log(instance: Instance, query: LogQuery) -> LogAccess:
+    """Find where to begin with a log that may be followed. Raises LogUnavailable as `open_log` does."""
+    folder = log_folder(instance.name)
     if query.cursor and instance.runs.filter(pk=query.cursor.run_id).exists():
         return LogAccess(instance.pk, folder, describe_runs([query.cursor.run_id]), query.cursor)
     backlog = _read_backlog(instance, query)
@@ -168,7 +174,7 @@ def open_log(credentials: Credentials, name: str, query: LogQuery) -> LogAccess:
 def _read_backlog(instance: Instance, query: LogQuery) -> list[Segment]:
     lines = None if query.lines < 0 else max(query.lines, 1)
     try:
-        tail = read_instance_tail(instance, lines=lines, stream=query.stream, max_bytes=MAX_BACKLOG)
+        tail = read_instance_tail(instance, lines=lines, stream=query.stream, max_bytes=query.max_bytes)
     except (LogUnavailable, NodeUnavailable):
         if instance.node.name == settings.CORRAL.node:
             raise

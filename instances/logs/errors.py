@@ -23,3 +23,9 @@ class NotAuthenticated(InstanceError):
 
     status = 401
     code = "authentication_error"
+
+
+class UnknownLogger(InstanceError):
+    """What is asked for is neither ``proxy`` nor ``upstream`` nor a model that the caller may see."""
+
+    code = "invalid_logger"

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from instances.logs.items import Gap, Item, LogChunk, RunBegins
-from instances.logs.records import Decoder, Line
+from instances.logs.items import Gap, Item, LogChunk, RunBegins, RunEnds
+from instances.logs.records import Decoder
 from instances.logs.text import TextWriter, format_marker
 
 _encoder = msgspec.json.Encoder()
@@ -74,26 +74,18 @@ class PlainWriter:
 
     def write(self, item: Item) -> str:
         """Return the text for an item, which may be empty."""
-        text = self._write_chunk(item) if isinstance(item, LogChunk) else self._write_note(item)
+        if isinstance(item, LogChunk):
+            text = _write_text(item, self._decoder, self._text, self._stream, timestamps=self._timestamps)
+        else:
+            text = self._write_note(item)
         self._is_first = self._is_first and not text
         return text
 
-    def _write_chunk(self, chunk: LogChunk) -> str:
-        is_common = self._decoder.is_clean and self._text.is_at_line_start and not chunk.has_pieces
-        form = ("text", self._stream, self._timestamps)
-        if is_common and (text := chunk.shared.get(form)) is not None:
-            return text
-        lines: list[Line] = self._decoder.decode(chunk.data, self._stream)
-        text = self._text.write(lines)
-        if is_common:
-            chunk.shared[form] = text
-        return text
-
-    def _write_note(self, item: Item) -> str:
+    def _write_note(self, item: Gap | RunBegins | RunEnds) -> str:
         self._decoder = Decoder()
         if isinstance(item, Gap):
             return self._text.write_own_line(f"=== {item.size} bytes of log are gone ===")
-        if isinstance(item, LogChunk) or self._stream is not None:
+        if self._stream is not None:
             return ""
         if isinstance(item, RunBegins):
             if item.cursor.offset or item.run.started_at is None:
@@ -103,3 +95,43 @@ class PlainWriter:
         if item.run.exited_at is None:
             return ""
         return self._text.write_own_line(format_marker(self._name, "stopped", item.run.exited_at))
+
+
+class RawWriter:
+    """Writes what engines print and nothing else but gaps, in llama-swap's words; one for each reader.
+
+    ``source`` tells several engines apart, whose output comes as it comes. An unfinished line that another engine
+    breaks into is ended there.
+    """
+
+    def __init__(self) -> None:
+        self._decoders: dict[int, Decoder] = {}
+        self._text = TextWriter(timestamps=False)
+
+    def write(self, item: Item, source: int = 0) -> str:
+        """Return the text for an item, which may be empty."""
+        if isinstance(item, LogChunk):
+            decoder = self._decoders.setdefault(source, Decoder())
+            return _write_text(item, decoder, self._text, None, timestamps=False, source=source)
+        if isinstance(item, Gap):
+            self._decoders.pop(source, None)
+            return self._text.write_own_line(f"— {item.size} bytes dropped —")
+        if isinstance(item, RunEnds):
+            self._decoders.pop(source, None)
+        return ""
+
+
+def _write_text(
+    chunk: LogChunk, decoder: Decoder, writer: TextWriter, stream: str | None, *, timestamps: bool, source: int = 0
+) -> str:
+    is_common = decoder.is_clean and writer.is_at_line_start and not chunk.has_pieces
+    form = ("text", stream, timestamps)
+    if is_common and (text := chunk.shared.get(form)) is not None:
+        return text
+    lines = decoder.decode(chunk.data, stream)
+    if source and not is_common:
+        lines = [line._replace(stream=f"{source} {line.stream}") for line in lines]
+    text = writer.write(lines)
+    if is_common:
+        chunk.shared[form] = text
+    return text

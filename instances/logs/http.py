@@ -9,26 +9,28 @@ EventSource goes on where it was cut off (``Last-Event-ID``). Without ``follow``
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 from django import db
 
 from instances.errors import InstanceError
 from instances.logs.access import TRUE_WORDS, Credentials, LogQuery, open_log, read_query
+from instances.logs.answers import (
+    PLAIN,
+    Receive,
+    Scope,
+    Send,
+    read_headers,
+    send_error,
+    send_piece,
+    start_stream,
+    stream_until_gone,
+)
 from instances.logs.database import run_query
-from instances.logs.errors import LogUnavailable, NotAuthenticated
+from instances.logs.errors import LogUnavailable
 from instances.logs.follower import Follower
 from instances.logs.frames import JsonWriter, PlainWriter
 from instances.logs.session import follow_log
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 KEEP_ALIVE_S = 15.0
 
@@ -51,18 +53,18 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if match is None:
         raise ValueError("handles() says which requests are for this application")
     name, values, credentials = match[1], read_query(scope), Credentials.from_scope(scope)
-    headers = {key.lower(): value.decode("latin-1") for key, value in scope["headers"]}
+    headers = read_headers(scope)
     if last_event := headers.get(b"last-event-id", ""):
         values["cursor"] = last_event
     try:
         query = LogQuery.parse(values)
         access = await run_query(open_log, credentials, name, query)
     except InstanceError as error:
-        await _send_error(send, error)
+        await send_error(send, error)
         return
     except db.Error as error:
         unavailable = LogUnavailable(f"Failed to get logs: the database does not answer: {error}")
-        await _send_error(send, unavailable, status=503)
+        await send_error(send, unavailable, status=503)
         return
     as_events = values.get("format") == "sse" or "text/event-stream" in headers.get(b"accept", "")
 
@@ -72,26 +74,14 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         else:
             await _send_text(follower, PlainWriter(name, query.stream, timestamps=query.timestamps), send)
 
-    await _start_response(send, "text/event-stream" if as_events else "text/plain; charset=utf-8")
-    following = asyncio.create_task(follow_log(access, credentials, deliver))
-    leaving = asyncio.create_task(_wait_for_disconnect(receive))
-    try:
-        await asyncio.wait({following, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if following.done():
-            following.result()
-            await send({"type": "http.response.body", "body": b""})
-    except OSError:
-        return  # the client left while something was being sent
-    finally:
-        following.cancel()
-        leaving.cancel()
-        await asyncio.gather(following, leaving, return_exceptions=True)
+    await start_stream(send, "text/event-stream" if as_events else PLAIN)
+    await stream_until_gone(follow_log(access, credentials, deliver), receive, send)
 
 
 async def _send_text(follower: Follower, writer: PlainWriter, send: Send) -> None:
     while item := await follower.next():
         if text := writer.write(item):
-            await _send_body(send, text)
+            await send_piece(send, text)
 
 
 async def _send_events(follower: Follower, writer: JsonWriter, send: Send) -> None:
@@ -99,43 +89,10 @@ async def _send_events(follower: Follower, writer: JsonWriter, send: Send) -> No
         upcoming = asyncio.ensure_future(follower.next())
         try:
             while not (await asyncio.wait({upcoming}, timeout=KEEP_ALIVE_S))[0]:
-                await _send_body(send, ": keep-alive\n\n")
+                await send_piece(send, ": keep-alive\n\n")
             item = upcoming.result()
         finally:
             upcoming.cancel()
         if item is None:
             return
-        await _send_body(send, f"id: {item.cursor}\ndata: {writer.write(item)}\n\n")
-
-
-async def _start_response(send: Send, content_type: str) -> None:
-    headers = [
-        (b"content-type", content_type.encode()),
-        (b"cache-control", b"no-cache, no-transform"),
-        (b"x-accel-buffering", b"no"),
-        (b"x-content-type-options", b"nosniff"),
-    ]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"", "more_body": True})
-
-
-async def _send_body(send: Send, text: str) -> None:
-    await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
-
-
-async def _send_error(send: Send, error: InstanceError, *, status: int | None = None) -> None:
-    # llamactl's two forms: key checks answer with an object, everything else with a code and a sentence.
-    body: dict[str, Any] = {"error": error.code, "details": str(error)}
-    if isinstance(error, NotAuthenticated):
-        body = {"error": {"message": str(error), "type": error.code}}
-    headers = [(b"content-type", b"application/json")]
-    if error.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": status or error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": json.dumps(body).encode()})
-
-
-async def _wait_for_disconnect(receive: Receive) -> None:
-    with contextlib.suppress(OSError):
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await send_piece(send, f"id: {item.cursor}\ndata: {writer.write(item)}\n\n")

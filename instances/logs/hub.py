@@ -47,6 +47,7 @@ class LogHub:
         self._feeds: dict[int, _Shared[RunFeed]] = {}
         self._watches: dict[int, _Shared[InstanceWatch]] = {}
         self._access_listeners: set[Callable[[], None]] = set()
+        self._event_listeners: set[Callable[[], None]] = set()
         self._events: asyncio.Task[None] | None = None
 
     def follow(self, access: LogAccess) -> Follower:
@@ -67,21 +68,29 @@ class LogHub:
 
     def acquire_watch(self, instance_id: int, listener: Callable[[], None]) -> InstanceWatch:
         """Return the watch of an instance, starting it for the first listener."""
-        if self._events is None:
-            self._events = asyncio.create_task(_guard(self._listen_to_events(), "the receiver of events"))
+        self._start_events()
         return self._acquire(self._watches, instance_id, lambda: InstanceWatch(instance_id), listener)
 
     def release_watch(self, watch: InstanceWatch, listener: Callable[[], None]) -> None:
         """Stop listening; the watch ends with its last listener."""
         self._release(self._watches, watch.instance_id, listener)
-        if not self._watches and self._events is not None:
-            self._events.cancel()
-            self._events = None
+        self._stop_unneeded_events()
 
     def on_access_change(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call the listener when keys, people or shares change; the function returned ends that."""
         self._access_listeners.add(listener)
         return lambda: self._access_listeners.discard(listener)
+
+    def on_event(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call the listener at every event about instances or rights; the function returned ends that."""
+        self._event_listeners.add(listener)
+        self._start_events()
+
+        def stop() -> None:
+            self._event_listeners.discard(listener)
+            self._stop_unneeded_events()
+
+        return stop
 
     async def close(self) -> None:
         """End all readers and the connections. For the end of the process; followers must be closed before."""
@@ -102,7 +111,7 @@ class LogHub:
     ) -> T:
         if key not in shared:
             value = make()
-            shared[key] = _Shared(value, asyncio.create_task(_guard(value.run(), f"{type(value).__name__} {key}")))
+            shared[key] = _Shared(value, asyncio.create_task(_guard(value.run, f"{type(value).__name__} {key}")))
         value = shared[key].value
         value.listeners.add(listener)
         return value
@@ -115,6 +124,15 @@ class LogHub:
         if not entry.value.listeners:
             entry.task.cancel()
             del shared[key]
+
+    def _start_events(self) -> None:
+        if self._events is None:
+            self._events = asyncio.create_task(_guard(self._listen_to_events, "the receiver of events"))
+
+    def _stop_unneeded_events(self) -> None:
+        if not self._watches and not self._event_listeners and self._events is not None:
+            self._events.cancel()
+            self._events = None
 
     async def _listen_to_events(self) -> None:
         layer = get_channel_layer()
@@ -137,12 +155,14 @@ class LogHub:
                 listener()
         elif watch := self._watches.get(event.get("instance_id", 0)):
             watch.value.hint()
+        for listener in list(self._event_listeners):
+            listener()
 
 
-async def _guard(work: Coroutine[Any, Any, None], name: str) -> None:
+async def _guard(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
     """Let no failure of a shared reader pass in silence: its followers would wait for ever."""
     try:
-        await work
+        await work()
     except asyncio.CancelledError:
         raise
     except Exception:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from django import db
 
@@ -21,30 +22,37 @@ CHECK_S = 30.0
 
 
 async def follow_log(
-    access: LogAccess, credentials: Credentials, deliver: Callable[[Follower], Awaitable[None]]
+    access: LogAccess, credentials: Credentials, deliver: Callable[[Follower], Coroutine[Any, Any, None]]
 ) -> InstanceError | None:
     """Run ``deliver`` with a follower until it returns or the permission is gone, which is returned as an error.
 
     The permission is asked for again every 30 s, and at once when an event says that keys or shares changed.
     """
-    hub = get_hub()
-    follower = hub.follow(access)
-    delivery = asyncio.ensure_future(deliver(follower))
-    guard = asyncio.create_task(_wait_until_refused(hub, lambda: check_access(credentials, access.instance_id)))
+    follower = get_hub().follow(access)
     try:
-        await asyncio.wait({delivery, guard}, return_when=asyncio.FIRST_COMPLETED)
-        if delivery.done():
-            delivery.result()
-            return None
-        return guard.result()
+        return await run_while_allowed(deliver(follower), lambda: check_access(credentials, access.instance_id))
     finally:
-        delivery.cancel()
-        guard.cancel()
-        await asyncio.gather(delivery, guard, return_exceptions=True)
         follower.close()
 
 
-async def _wait_until_refused(hub: LogHub, check: Callable[[], None]) -> InstanceError:
+async def run_while_allowed(work: Coroutine[Any, Any, None], check: Callable[[], object]) -> InstanceError | None:
+    """Run the work until it returns or ``check``, asked as in `follow_log`, raises an InstanceError; return that."""
+    hub = get_hub()
+    working = asyncio.create_task(work)
+    guard = asyncio.create_task(_wait_until_refused(hub, check))
+    try:
+        await asyncio.wait({working, guard}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+            return None
+        return guard.result()
+    finally:
+        working.cancel()
+        guard.cancel()
+        await asyncio.gather(working, guard, return_exceptions=True)
+
+
+async def _wait_until_refused(hub: LogHub, check: Callable[[], object]) -> InstanceError:
     changed = asyncio.Event()
     stop_listening = hub.on_access_change(changed.set)
     try:

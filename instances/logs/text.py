@@ -93,3 +93,19 @@ class TextWriter:
         start = "\n" if self._open else ""
         self._open = ""
         return f"{start}{text}\n"
+
+
+HISTORY_BYTES = 100 * 1024
+"""How much older log the log routes at the root give first, as llama-swap does."""
+
+
+def cut_history(text: str) -> str:
+    """Return the end of a text: whole lines of at most 100 KiB, or the end of a last line that is longer."""
+    data = text.encode()
+    if len(data) <= HISTORY_BYTES:
+        return text
+    cut = len(data) - HISTORY_BYTES
+    start = data.find(b"\n", cut - 1) + 1
+    if start in (0, len(data)):
+        start = cut
+    return data[start:].decode("utf-8", "ignore")

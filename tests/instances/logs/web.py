@@ -12,7 +12,7 @@ from channels.layers import get_channel_layer
 from channels.routing import URLRouter
 
 from instances.consumers import websocket_urlpatterns
-from instances.logs import http
+from instances.logs import http, root_http
 from instances.logs.hub import close_hub, get_hub
 
 websockets = URLRouter(websocket_urlpatterns)
@@ -22,8 +22,9 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     if scope["type"] == "websocket":
         await websockets(scope, receive, send)
     elif scope["type"] == "http":
-        assert http.handles(scope)
-        await http.app(scope, receive, send)
+        part = http if http.handles(scope) else root_http
+        assert part.handles(scope)
+        await part.app(scope, receive, send)
     else:
         while True:
             message = await receive()
