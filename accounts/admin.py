@@ -6,12 +6,12 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
 from accounts.domain.keys import revoke_key
 from accounts.events import announce_keys_changed
-from accounts.models import ApiKey, User
+from accounts.models import ApiKey, HourlyUsage, RequestRecord, User
 
 
 @admin.register(User)
@@ -92,3 +92,62 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's class
         for key in queryset:
             revoke_key(key=key)
         self.message_user(request, f"{len(queryset)} keys revoked.")
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's class takes no type argument at run time
+    """Base for rows that only Corral itself writes: nothing can be added, changed or deleted."""
+
+    show_full_result_count = False  # there may be millions
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Nobody."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Nobody."""
+        return False
+
+
+@admin.register(RequestRecord)
+class RequestRecordAdmin(ReadOnlyAdmin):
+    """Requests."""
+
+    list_display = (
+        "finished_at",
+        "user_name",
+        "key_name",
+        "instance_name",
+        "method",
+        "path",
+        "status",
+        "outcome",
+        "prompt_tokens",
+        "completion_tokens",
+        "duration_ms",
+    )
+    list_filter = ("outcome", "streamed", "backend_type")
+    search_fields = ("=request_id", "=user_name", "=instance_name", "=requested_model")
+    date_hierarchy = "finished_at"
+
+
+@admin.register(HourlyUsage)
+class HourlyUsageAdmin(ReadOnlyAdmin):
+    """Sums by the hour."""
+
+    list_display = (
+        "hour",
+        "user_name",
+        "key_name",
+        "instance_name",
+        "requests",
+        "errors",
+        "prompt_tokens",
+        "completion_tokens",
+        "cached_tokens",
+    )
+    search_fields = ("=user_name", "=instance_name")
+    date_hierarchy = "hour"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -96,11 +96,7 @@ def write_requests(entries: Sequence[RequestEntry], *, is_retry: bool = False) -
 
 
 def _drop_stored(entries: Sequence[RequestEntry]) -> list[RequestEntry]:
-    moments = [entry.finished_at for entry in entries]
-    margin = timedelta(seconds=1)
-    period = (datetime.fromtimestamp(min(moments), UTC) - margin, datetime.fromtimestamp(max(moments), UTC) + margin)
-    ids = [entry.request_id for entry in entries]
-    found = RequestRecord.objects.filter(finished_at__range=period, request_id__in=ids)
+    found = RequestRecord.objects.filter(request_id__in=[entry.request_id for entry in entries])
     stored = set(found.values_list("request_id", flat=True))
     return [entry for entry in entries if entry.request_id not in stored]
 

@@ -39,6 +39,7 @@ TYPE_WORDS = {
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Count = Annotated[int, Meta(ge=0)]
 Limit = Annotated[int, Meta(ge=-1)]
+Days = Annotated[int, Meta(ge=0, le=36500)]
 Seconds = Annotated[float, Meta(ge=0)]
 Patience = Annotated[float, Meta(ge=0, le=60)]
 
@@ -240,6 +241,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         bool, doc("Compress rotated files with gzip.", alias="LLAMACTL_LOG_ROTATION_COMPRESS")
     ] = False
     log_runs_kept: Annotated[Annotated[int, Meta(ge=1)], doc("Runs of an instance whose logs are kept.")] = 10
+    activity_days: Annotated[
+        Days, doc("Days for which each request is kept in the activity; 0: for ever. Hourly sums stay for good.")
+    ] = 30
     metrics: Annotated[bool, doc("Count requests, sample hosts and GPUs, and answer `/metrics` for Prometheus.")] = True
 
     # Downloads

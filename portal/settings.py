@@ -164,6 +164,11 @@ CELERY_BEAT_SCHEDULE = {  # each entry names its queue: beat itself loads no tas
         "schedule": 3600,
         "options": {"queue": CELERY_TASK_DEFAULT_QUEUE, "expires": 3600},
     },
+    "delete old activity": {
+        "task": "accounts.delete_old_activity",
+        "schedule": 3600,
+        "options": {"queue": CELERY_TASK_DEFAULT_QUEUE, "expires": 3600},
+    },
     "clear sessions": {
         "task": "accounts.clear_sessions",
         "schedule": 86400,

@@ -18,7 +18,7 @@ class RequestRecord(models.Model):
     prompt, ``cached_tokens`` its part that came from a cache; speeds are as the engine reported them.
     """
 
-    request_id = models.CharField(max_length=64, help_text="Corral's own id of the request.")
+    request_id = models.CharField(max_length=64, db_index=True, help_text="Corral's own id of the request.")
     finished_at = models.DateTimeField()
     user = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="requests", db_index=False)
     key = models.ForeignKey(ApiKey, null=True, on_delete=models.SET_NULL, related_name="requests", db_index=False)
@@ -51,7 +51,7 @@ class RequestRecord(models.Model):
             models.Index(fields=["-finished_at", "-id"], name="request_newest"),
             models.Index(fields=["user", "-finished_at"], name="request_of_user"),
             models.Index(fields=["key", "-finished_at"], name="request_with_key"),
-            models.Index(fields=["instance_id", "-finished_at"], name="request_to_instance"),
+            models.Index(fields=["instance_name", "-finished_at"], name="request_to_instance"),
         ]
 
     def __str__(self) -> str:
@@ -88,7 +88,7 @@ class HourlyUsage(models.Model):
         ]
         indexes = [
             models.Index(fields=["user_id", "hour"], name="usage_of_user"),
-            models.Index(fields=["instance_id", "hour"], name="usage_of_instance"),
+            models.Index(fields=["instance_name", "hour"], name="usage_of_instance"),
         ]
 
     def __str__(self) -> str:

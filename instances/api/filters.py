@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
 
-from django.db.models import Q, QuerySet
+from django.db.models import Model, Q, QuerySet
 from rest_framework.request import Request
 
 from instances.api.base import read_number
@@ -13,6 +14,8 @@ from instances.backends.registry import BACKENDS
 from instances.enums import LLAMACTL_STATUS, State
 from instances.models import Instance
 
+M = TypeVar("M", bound=Model)
+R = TypeVar("R")
 PAGE = 1000
 FAR = 10**9
 
@@ -52,24 +55,26 @@ def require_known(name: str, words: Iterable[str], known: Iterable[str]) -> None
         raise InvalidParameter(f"Invalid {name} parameter: {wrong[0][:50]!r} is not one of {', '.join(choices)}.")
 
 
-def page_instances(instances: QuerySet[Instance], request: Request) -> tuple[QuerySet[Instance], dict[str, str]]:
+def page_rows(
+    rows: QuerySet[M, R], request: Request, *, default: int | None = None
+) -> tuple[QuerySet[M, R], dict[str, str]]:
     """Return the page asked for with ``limit`` and ``offset``, and the headers X-Total-Count and Link (RFC 8288).
 
-    Without either the whole list is returned, without headers.
+    Without either it is the first page of ``default`` rows, or the whole list, without headers, where that is None.
     """
     limit = read_number(request, "limit", largest=PAGE)
     offset = read_number(request, "offset", largest=FAR)
-    if limit is None and offset is None:
-        return instances, {}
-    limit, offset = max(limit if limit is not None else PAGE, 1), offset or 0
-    total = instances.count()
+    if limit is None and offset is None and default is None:
+        return rows, {}
+    limit, offset = max(limit if limit is not None else default or PAGE, 1), offset or 0
+    total = rows.count()
     places = {"first": 0, "last": (max(total, 1) - 1) // limit * limit}
     if offset > 0:
         places["prev"] = max(0, offset - limit)
     if offset + limit < total:
         places["next"] = offset + limit
     links = [f'<{page_url(request, limit, start)}>; rel="{name}"' for name, start in places.items()]
-    return instances[offset : offset + limit], {"X-Total-Count": str(total), "Link": ", ".join(links)}
+    return rows[offset : offset + limit], {"X-Total-Count": str(total), "Link": ", ".join(links)}
 
 
 def page_url(request: Request, limit: int, offset: int) -> str:

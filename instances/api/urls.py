@@ -8,6 +8,7 @@ from django.urls import URLPattern, path
 from rest_framework.views import APIView
 
 from instances.api import schema  # noqa: F401  registers what the OpenAPI document says about keys
+from instances.api.views.accounting import ActivityView, UsageView
 from instances.api.views.actions import EventListView, LogView, RestartView, StartView, StopView
 from instances.api.views.backends import DescriptionView, ParseCommandView
 from instances.api.views.instances import InstanceListView, InstanceView
@@ -51,6 +52,8 @@ def engine_routes() -> list[URLPattern]:
 
 urlpatterns = [
     *engine_routes(),
+    *both("activity", ActivityView, "api-activity"),
+    *both("usage", UsageView, "api-usage"),
     *both("instances", InstanceListView, "api-instance-list"),
     *both("instances/<str:name>", InstanceView, "api-instance"),
     *both("instances/<str:name>/start", StartView, "api-instance-start"),

@@ -9,10 +9,11 @@ from django.apps import apps
 from django.contrib import admin as site
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
-from accounts.models import ApiKey, User
+from accounts.models import ApiKey, HourlyUsage, RequestRecord, User
 from instances.enums import DesiredState, State
-from instances.models import Instance, InstanceEvent, InstanceShare, KeyPermission, Run
+from instances.models import Instance, InstanceEvent, InstanceShare, KeyPermission, Node, Run
 from tests.factories import make_instance, make_key, make_ready
 
 MODELS = [model for label in ("accounts", "instances") for model in apps.get_app_config(label).get_models()]
@@ -33,6 +34,9 @@ def rows(admin: User) -> None:
     InstanceShare.objects.create(instance=instance, user=admin)
     KeyPermission.objects.create(api_key=ApiKey.objects.get(), instance=instance)
     InstanceEvent.objects.create(instance=instance, instance_name="alpha", kind="created", actor="user:ada")
+    now = timezone.now()
+    RequestRecord.objects.create(finished_at=now, path="/v1/x", method="POST", status=200, duration_ms=1)
+    HourlyUsage.objects.create(hour=now, requests=1)
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
@@ -49,11 +53,13 @@ def test_every_model_has_a_list_and_a_page_without_secrets(client: Client, rows:
         assert not [secret for secret in secrets if secret in text]
 
 
-@pytest.mark.parametrize("model", ["instance", "run", "node", "instanceevent"])
-def test_what_corral_itself_writes_cannot_be_edited(client: Client, rows: None, model: str) -> None:
-    assert client.get(reverse(f"admin:instances_{model}_add")).status_code == 403
-    pk = apps.get_model("instances", model).objects.first().pk
-    assert client.post(reverse(f"admin:instances_{model}_change", args=[pk]), {"state": "stopped"}).status_code == 403
+@pytest.mark.parametrize("model", [Instance, Run, Node, InstanceEvent, RequestRecord, HourlyUsage])
+def test_what_corral_itself_writes_cannot_be_edited(client: Client, rows: None, model: type) -> None:
+    name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
+    assert client.get(reverse(f"{name}_add")).status_code == 403
+    pk = model.objects.first().pk
+    assert client.post(reverse(f"{name}_change", args=[pk]), {"state": "stopped"}).status_code == 403
+    assert client.post(reverse(f"{name}_delete", args=[pk]), {"post": "yes"}).status_code == 403
     assert Instance.objects.get().state == State.READY
 
 

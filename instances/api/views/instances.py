@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from instances.api.base import ManagementView, read_flag
-from instances.api.filters import filter_instances, page_instances
+from instances.api.filters import filter_instances, page_rows
 from instances.api.parsers import read_json
 from instances.api.presentation import ACTIVE_RUNS, present_instances, present_one, wants_integer_status
 from instances.api.schema import NAME, STATUS_FORMAT, errors
@@ -47,7 +47,7 @@ class InstanceListView(ManagementView):
     def get(self, request: Request) -> Response:
         """List the instances the caller may see, by name."""
         found = filter_instances(visible_instances(self.actor).prefetch_related(ACTIVE_RUNS), request)
-        page, headers = page_instances(found, request)
+        page, headers = page_rows(found, request)
         return Response(present_instances(page, actor=self.actor, request=request), headers=headers)
 
 

@@ -1,0 +1,128 @@
+"""Who may see which requests and sums, and which of them a query asks for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, time
+from typing import TypeVar
+
+from django.db.models import Q, QuerySet
+from django.utils.dateparse import parse_date, parse_datetime
+from rest_framework.request import Request
+
+from accounts.domain.actors import Actor
+from accounts.enums import RequestOutcome
+from accounts.models import ApiKey, HourlyUsage, RequestRecord, User
+from instances.api.errors import InvalidParameter
+from instances.api.filters import read_words, require_known
+from instances.models import KeyPermission
+
+Rows = TypeVar("Rows", RequestRecord, HourlyUsage)
+STATUS = re.compile(r"[1-5]xx|[0-9]{1,3}")
+#: A + that was not escaped as %2B arrives as a blank.
+BLANK_BEFORE_ZONE = re.compile(r" (?=\d\d:?\d\d$)")
+FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
+
+
+def limit_to_actor(rows: QuerySet[Rows], actor: Actor) -> QuerySet[Rows]:
+    """Return what the actor may see: members their own, others all; a key for chosen instances only what went there."""
+    if actor.user is not None and not actor.is_operator:
+        rows = rows.filter(user_id=actor.user.pk)
+    if actor.is_limited_to_instances:
+        chosen = KeyPermission.objects.filter(api_key=actor.key)
+        rows = rows.filter(instance_id__in=chosen.values("instance_id"))
+    return rows
+
+
+def filter_rows(rows: QuerySet[Rows], request: Request) -> QuerySet[Rows]:
+    """Apply ``user``, ``key`` and ``instance``; each takes several with commas. What doesn't exist is an empty list."""
+    if words := read_words(request, "user"):
+        rows = rows.filter(match_people(words))
+    if words := read_words(request, "key"):
+        rows = rows.filter(match_keys(words))
+    if words := read_words(request, "instance"):
+        rows = rows.filter(instance_name__in=words)
+    return rows
+
+
+def match_people(names: list[str]) -> Q:
+    """Match people by name: those who exist whatever their name was then, others by the name that was kept."""
+    found = dict(User.objects.filter(username__in=names).values_list("username", "pk"))
+    gone = [name for name in names if name not in found]
+    return Q(user_id__in=found.values()) | Q(user_name__in=gone) if gone else Q(user_id__in=found.values())
+
+
+def match_keys(words: list[str]) -> Q:
+    """Match keys by number or by name."""
+    numbers = {int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 19}
+    return Q(key_id__in=numbers.union(ApiKey.objects.filter(name__in=words).values_list("pk", flat=True)))
+
+
+def filter_requests(rows: QuerySet[RequestRecord], request: Request) -> QuerySet[RequestRecord]:
+    """Apply what only single requests have: ``status``, ``outcome``, ``model`` and ``request_id``.
+
+    Raises InvalidParameter for a status or outcome that can't be.
+    """
+    if words := read_words(request, "status"):
+        rows = rows.filter(match_status(words))
+    if words := read_words(request, "outcome"):
+        require_known("outcome", words, RequestOutcome.values)
+        rows = rows.filter(outcome__in=words)
+    if words := read_words(request, "model"):
+        rows = rows.filter(requested_model__in=words)
+    if words := read_words(request, "request_id"):
+        rows = rows.filter(request_id__in=words)
+    return rows
+
+
+def match_status(words: Iterable[str]) -> Q:
+    """Match statuses such as ``404`` and classes of them such as ``5xx``; raise InvalidParameter for other words."""
+    matched = Q()
+    for word in (word.lower() for word in words):
+        if not STATUS.fullmatch(word):
+            raise InvalidParameter(f"Invalid status parameter: {word[:50]!r} is neither like 404 nor like 4xx.")
+        first = int(word.replace("x", "0"))
+        matched |= Q(status__range=(first, first + 99)) if word.endswith("xx") else Q(status=first)
+    return matched
+
+
+def read_period(request: Request) -> tuple[datetime | None, datetime | None]:
+    """Return ``since`` and ``until``; raise InvalidParameter for what is no time, or an end before the beginning."""
+    since, until = read_time(request, "since"), read_time(request, "until")
+    if since is not None and until is not None and since > until:
+        raise InvalidParameter("Invalid until parameter: it must not be before since.")
+    return since, until
+
+
+def read_time(request: Request, name: str) -> datetime | None:
+    """Return a moment given as Unix seconds, RFC 3339, or a date (its beginning); UTC where no zone is named."""
+    text = request.query_params.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        moment = parse_time(BLANK_BEFORE_ZONE.sub("+", text))
+        if moment is not None:
+            moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        moment = None
+    if moment is None or not FIRST <= moment <= LAST:
+        raise InvalidParameter(
+            f"Invalid {name} parameter: it must be a date, a time such as 2026-03-04T12:00:00Z, or Unix seconds."
+        )
+    return moment
+
+
+def parse_time(text: str) -> datetime | None:
+    """Return the moment a text tells, perhaps without a zone, or None; raise ValueError or OverflowError likewise."""
+    if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text):
+        return datetime.fromtimestamp(float(text), UTC)
+    day = parse_date(text)
+    return datetime.combine(day, time(), UTC) if day is not None else parse_datetime(text)
+
+
+def is_ascending(request: Request, *, default: str) -> bool:
+    """Whether ``order`` asks for the oldest first; raise InvalidParameter unless it is asc or desc."""
+    word = request.query_params.get("order", "").strip().lower() or default
+    require_known("order", [word], ["asc", "desc"])
+    return word == "asc"
