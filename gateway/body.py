@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
 import msgspec
 
 from gateway.asgi import find_header
+from gateway.body_stream import BodyStream, too_large
 from gateway.errors import ClientGone, GatewayError
 from gateway.exchange import Exchange
 
 _WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
+_MEMORY_RETRY_S = 5
 
 
-class RequestBody(msgspec.Struct, frozen=True):
+class RequestBody(msgspec.Struct):
     """The body of a request to an instance, or its first piece."""
 
     data: bytes
@@ -19,6 +25,12 @@ class RequestBody(msgspec.Struct, frozen=True):
     framing: bytes
     """The header line that says where it ends; empty when there's no body."""
     is_chunked: bool = False
+    stream: BodyStream | None = None
+    """Where the rest comes from, unless the body is whole. Its `keep_reading` watches the client during a wait."""
+
+    async def read_more(self) -> bytes | None:
+        """The next piece after `data`, None at the end. Raises `ClientGone` and `GatewayError`."""
+        return None if self.stream is None else await self.stream.read_more()
 
 
 def hold_body(data: bytes) -> RequestBody:
@@ -26,28 +38,60 @@ def hold_body(data: bytes) -> RequestBody:
     return RequestBody(data=data, is_whole=True, framing=b"content-length: %d\r\n" % len(data))
 
 
-async def read_body(exchange: Exchange, limit_bytes: int) -> bytes:
-    """The complete body. Raises `GatewayError` 413 beyond the limit, and `ClientGone`."""
+class MemoryBudget:
+    """How many bytes of large bodies one process may hold at once."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.held_bytes = 0
+
+    def take(self, size: int) -> None:
+        """Count `size` bytes. Raises `GatewayError` 503 when they would be too many."""
+        if self.held_bytes + size > self.limit_bytes:
+            message = f"Large requests in work hold {self.held_bytes} of {self.limit_bytes} bytes already; try again"
+            raise GatewayError(503, "body_memory_full", message, retry_after_s=_MEMORY_RETRY_S)
+        self.held_bytes += size
+
+    def give_back(self, size: int) -> None:
+        """Count `size` bytes no more."""
+        self.held_bytes -= size
+
+
+async def read_body(exchange: Exchange, limit_bytes: int, budget: MemoryBudget | None = None) -> bytes:
+    """The complete body.
+
+    One that comes in several pieces counts against the budget until `exchange.release_body`. Raises `GatewayError` 413
+    beyond the limit (before anything is read, where the length is announced), 503 beyond the budget, and `ClientGone`.
+    """
     announced = find_header(exchange.headers, b"content-length")
     if announced is not None and announced.isdigit() and int(announced) > limit_bytes:
-        raise _too_large(limit_bytes)
+        raise too_large(limit_bytes)
     message = await exchange.receive()
     if message["type"] == "http.disconnect":
         raise ClientGone
     data: bytes = message.get("body", b"")
     if not message.get("more_body", False):
         return data
+    return await _read_rest(exchange, data, limit_bytes, budget or MemoryBudget(limit_bytes))
+
+
+async def _read_rest(exchange: Exchange, data: bytes, limit_bytes: int, budget: MemoryBudget) -> bytes:
     pieces = [data]
     size = len(data)
-    while message.get("more_body", False):
+    budget.take(size)
+    exchange.release = lambda: budget.give_back(size)
+    more_body = True
+    while more_body:
         message = await exchange.receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         piece = message.get("body", b"")
-        pieces.append(piece)
+        if size + len(piece) > limit_bytes:
+            raise too_large(limit_bytes)
+        budget.take(len(piece))
         size += len(piece)
-        if size > limit_bytes:
-            raise _too_large(limit_bytes)
+        pieces.append(piece)
+        more_body = message.get("more_body", False)
     return b"".join(pieces)
 
 
@@ -64,10 +108,36 @@ async def begin_body(exchange: Exchange) -> RequestBody:
     data: bytes = message.get("body", b"")
     if not message.get("more_body", False):
         return hold_body(data)
-    framing = b"content-length: %s\r\n" % length if length is not None else b"transfer-encoding: chunked\r\n"
-    return RequestBody(data=data, is_whole=False, framing=framing, is_chunked=is_chunked)
+    return stream_body(exchange, BodyStream(exchange), data=data)
 
 
-def _too_large(limit_bytes: int) -> GatewayError:
-    message = f"The request body is larger than {limit_bytes} bytes"
-    return GatewayError(413, "request_too_large", message)
+def stream_body(exchange: Exchange, stream: BodyStream, *, data: bytes = b"", growth: int = 0) -> RequestBody:
+    """A body that goes on as it comes, `growth` bytes longer than the client announced."""
+    length = find_header(exchange.headers, b"content-length")
+    is_chunked = length is None
+    framing = (
+        b"transfer-encoding: chunked\r\n" if length is None else b"content-length: %d\r\n" % (int(length) + growth)
+    )
+    return RequestBody(data=data, is_whole=False, framing=framing, is_chunked=is_chunked, stream=stream)
+
+
+def refuse_fields(body: bytes, names: Iterable[str]) -> None:
+    """Raise `GatewayError` 400 when the JSON object in `body` has a top-level member of these names that isn't null.
+
+    Meant for members by which a request would make an engine load something else than its model. `body` must have
+    passed `find_model`.
+    """
+    wanted = tuple(names)
+    # A name may be written with escapes (RFC 8259 section 7); whoever writes ASCII letters so is looked at closely.
+    if b"\\u00" not in body and not any(name.encode() in body for name in wanted):
+        return
+    found = _decoder_of(wanted).decode(body)
+    for name in wanted:
+        if getattr(found, name) is not None:
+            message = f"The field {name} is not accepted; an instance serves the model that it was started with"
+            raise GatewayError(400, "invalid_request", message, param=name)
+
+
+@lru_cache(maxsize=16)
+def _decoder_of(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(msgspec.defstruct("Refused", [(name, Any, None) for name in names]))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Literal
 
 from gateway.accounting.reader import UsageReader
 from gateway.accounting.usage import Usage
 from gateway.asgi import Headers, Receive, Scope, Send
+from gateway.errors import GatewayError
 from gateway.structs import Principal, Route
 from gateway.upstream import UpstreamConnection
 
@@ -24,6 +26,7 @@ class Exchange:
     __slots__ = (
         "client_gone",
         "connection",
+        "dialling",
         "ended_s",
         "error_message",
         "extra_headers",
@@ -40,12 +43,14 @@ class Exchange:
         "queued_s",
         "receive",
         "received_s",
+        "release",
         "request_id",
         "route",
         "scope",
         "send",
         "sent_bytes",
         "status",
+        "upload_error",
         "usage",
         "usage_reader",
         "watcher",
@@ -85,14 +90,20 @@ class Exchange:
         self.usage_reader: UsageReader | None = None
         """Reads `usage` from the answer; fed with each piece after that was sent on."""
 
+        self.release: Callable[[], None] | None = None
+        """Gives back what a large request body takes up: its share of the memory, its temporary file."""
+
         # Only while it is being forwarded
         self.connection: UpstreamConnection | None = None
+        self.dialling: asyncio.Timeout | None = None
+        """Ends the attempt to reach the instance, while there is one."""
         self.watcher: asyncio.Task[None] | None = None
         self.is_sent = True
         """False while a streamed request body is still on its way to the instance."""
         self.is_answered = False
         """Set before the end of the answer is sent: from then on the client may go."""
         self.client_gone = False
+        self.upload_error: GatewayError | None = None
 
     @property
     def query(self) -> bytes:
@@ -110,5 +121,21 @@ class Exchange:
         """The client has gone: close the connection to the instance at once, so that it stops working for nobody."""
         if not self.is_answered:
             self.client_gone = True
-            if self.connection is not None:
-                self.connection.abort()
+            self._break_off()
+
+    def fail_upload(self, error: GatewayError) -> None:
+        """The rest of the request's body can't be sent on: there will be no answer but `error`."""
+        self.upload_error = error
+        self._break_off()
+
+    def release_body(self) -> None:
+        """Give back what the request's body takes up; for every exchange, as soon as its body isn't needed any more."""
+        release, self.release = self.release, None
+        if release is not None:
+            release()
+
+    def _break_off(self) -> None:
+        if self.dialling is not None and not self.dialling.expired():
+            self.dialling.reschedule(0)
+        if self.connection is not None:
+            self.connection.abort()

@@ -5,20 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import Protocol
 
+from gateway.accounting.reader import UsageReader
 from gateway.activity import Activity
+from gateway.asgi import Headers
 from gateway.body import RequestBody
 from gateway.errors import ClientGone, GatewayError
 from gateway.exchange import Exchange
-from gateway.headers import build_request_head, filter_answer_headers
+from gateway.headers import build_request_head, filter_answer_headers, filter_trailers
 from gateway.pool import ConnectionPool, Endpoint, UpstreamUnreachable
 from gateway.structs import Route
 from gateway.upstream import UpstreamConnection
-from gateway.watch import DepartureWatch, feed_upstream, frame_piece
+from gateway.watch import DepartureWatch, feed_upstream, frame_piece, read_ahead, stop_task
 
 logger = logging.getLogger(__name__)
 
 _METADATA_PATHS = frozenset((b"/health", b"/v1/health", b"/models", b"/v1/models", b"/props", b"/metrics", b"/slots"))
+_TRAILERS = "http.response.trailers"
+"""The extension of ASGI by which an application sends trailers; uvicorn doesn't have it."""
+
+
+class MakeReader(Protocol):
+    """Makes what reads the usage from an answer, None when there's nothing to read; see `UsageReader.for_answer`."""
+
+    def __call__(self, path: bytes, headers: Headers, *, method: str, status: int) -> UsageReader | None:
+        """The reader for the answer to `path` with these headers."""
 
 
 def counts_as_use(method: str, path: bytes) -> bool:
@@ -27,18 +39,21 @@ def counts_as_use(method: str, path: bytes) -> bool:
 
 
 class Forwarder:
-    """Forwards exchanges over pooled connections and counts them."""
+    """Forwards exchanges over pooled connections and counts them. `make_reader` reads usage from the answers."""
 
-    def __init__(self, pool: ConnectionPool, activity: Activity) -> None:
+    def __init__(self, pool: ConnectionPool, activity: Activity, make_reader: MakeReader | None = None) -> None:
         self._pool = pool
         self._activity = activity
+        self._make_reader = make_reader
         self._watch = DepartureWatch()
 
     async def forward(self, exchange: Exchange, route: Route, path: bytes, query: bytes, body: RequestBody) -> None:
         """Answer the exchange with what the instance answers to `path`.
 
-        Raises `GatewayError` 502 when no answer begins and `ClientGone` when the client doesn't wait for it. An answer
-        that breaks off is left unfinished, by which the web server breaks the client's connection off too.
+        Raises `GatewayError` (502 when no answer begins, 504 when none begins in time, or what is wrong with the rest
+        of an upload) and `ClientGone` when the client doesn't wait for it. An answer that breaks off is left
+        unfinished, by which the web server breaks the client's connection off too. Once the answer begins, `body` is
+        empty: its memory is wanted for others.
         """
         exchange.route = route
         endpoint = (route.host, route.port)
@@ -57,77 +72,139 @@ class Forwarder:
         )
         self._activity.begin(route.instance_id, counts_as_use=is_use)
         try:
-            connection = await self._send_request(exchange, endpoint, head, body)
-            await self._relay_answer(exchange, connection)
+            if body.is_whole:
+                connection = await self._send_whole(exchange, route, head, body)
+            else:
+                connection = await self._send_stream(exchange, route, head, body)
+            await self._relay_answer(exchange, connection, path)
         finally:
             self._activity.end(route.instance_id, counts_as_use=is_use)
             await self._put_away(exchange, endpoint)
 
-    async def _send_request(
-        self, exchange: Exchange, endpoint: Endpoint, head: bytes, body: RequestBody
-    ) -> UpstreamConnection:
-        # What comes in pieces can't be sent twice, so it doesn't go onto a connection that may have died while idle.
-        connection = self._pool.take_idle(endpoint) if body.is_whole else None
+    async def _send_whole(self, exchange: Exchange, route: Route, head: bytes, body: RequestBody) -> UpstreamConnection:
+        """Send a request whose body is here and wait for the head of its answer."""
+        connection = self._pool.take_idle((route.host, route.port))
         may_retry = connection is not None
-        data = body.data if body.is_whole else frame_piece(body.data, is_chunked=body.is_chunked)
-        exchange.is_sent = body.is_whole
-        if body.is_whole:
-            self._watch.add(exchange)
+        self._watch.add(exchange)
         while True:
             if connection is None:
-                connection = await self._connect(exchange, endpoint)
+                connection = await self._connect(exchange, route)
             exchange.connection = connection
             if exchange.client_gone:
                 raise ClientGone
-            connection.start(head, data, is_head_request=exchange.method == "HEAD")
-            if not body.is_whole:
-                feeding = feed_upstream(exchange, connection, is_chunked=body.is_chunked)
-                exchange.watcher = asyncio.create_task(feeding)
+            connection.start(head, body.data, is_head_request=exchange.method == "HEAD")
+            if route.first_byte_timeout_s:
+                connection.expect_head(route.first_byte_timeout_s)
             while not connection.head_complete and not connection.is_lost:
                 await connection.changed()
-            if exchange.client_gone:
-                raise ClientGone
-            if connection.head_complete:
+            if connection.head_complete and not exchange.client_gone:
+                body.data = b""
+                if exchange.release is not None:
+                    exchange.release_body()
                 return connection
-            if not may_retry or connection.received_any:
-                raise _bad_gateway(exchange, f"gave no answer: {connection.error}")
+            if not (may_retry and connection.is_unseen) or exchange.client_gone:
+                raise _give_up(exchange, connection)
+            # It was closed while it was idle, and the instance has received nothing of this request.
             may_retry = False
             connection = exchange.connection = None
 
-    async def _connect(self, exchange: Exchange, endpoint: Endpoint) -> UpstreamConnection:
+    async def _send_stream(
+        self, exchange: Exchange, route: Route, head: bytes, body: RequestBody
+    ) -> UpstreamConnection:
+        """Send a request whose body comes in pieces; the answer may begin before they have all been sent.
+
+        Pieces can't be sent twice, so they don't go onto a connection that may have died while it was idle.
+        """
+        exchange.is_sent = False
+        stream = body.stream
+        reading = asyncio.create_task(read_ahead(exchange, stream)) if stream is not None else None
         try:
-            return await self._pool.connect(endpoint)
+            connection = exchange.connection = await self._connect(exchange, route)
+        finally:
+            if reading is not None:
+                await stop_task(reading)
+        if exchange.client_gone or exchange.upload_error is not None:
+            raise _give_up(exchange, connection)
+        data = frame_piece(body.data, is_chunked=body.is_chunked)
+        connection.start(head, data, is_head_request=exchange.method == "HEAD")
+        feeding = feed_upstream(exchange, connection, body, first_byte_timeout_s=route.first_byte_timeout_s)
+        exchange.watcher = asyncio.create_task(feeding)
+        while not connection.head_complete and not connection.is_lost:
+            await connection.changed()
+        if not connection.head_complete or exchange.client_gone:
+            raise _give_up(exchange, connection)
+        return connection
+
+    async def _connect(self, exchange: Exchange, route: Route) -> UpstreamConnection:
+        limit = exchange.dialling = self._pool.limit_dialling(route.connect_timeout_s)
+        try:
+            return await self._pool.connect((route.host, route.port), limit)
         except UpstreamUnreachable as error:
             if exchange.client_gone:
                 raise ClientGone from error
-            raise _bad_gateway(exchange, f"can't be reached: {error}") from error
+            if exchange.upload_error is not None:
+                raise exchange.upload_error from error
+            message = f"Instance {route.name} can't be reached: {error}"
+            if limit.expired():
+                raise GatewayError(504, "upstream_timeout", message) from error
+            raise GatewayError(502, "bad_gateway", message) from error
+        finally:
+            exchange.dialling = None
 
-    async def _relay_answer(self, exchange: Exchange, connection: UpstreamConnection) -> None:
+    async def _relay_answer(self, exchange: Exchange, connection: UpstreamConnection, path: bytes) -> None:
+        sends_trailers = _TRAILERS in exchange.scope.get("extensions", ()) and _announces_trailers(connection)
+        reader = await self._begin_answer(exchange, connection, path, sends_trailers=sends_trailers)
         send = exchange.send
-        if not 100 <= connection.status <= 599:  # no server may send it on (RFC 9110, 15)
-            raise _bad_gateway(exchange, f"answered with the impossible status {connection.status}")
-        status = exchange.status = connection.status
-        exchange.first_byte_s = time.monotonic()
-        headers = filter_answer_headers(connection.headers, drop_length=status in (204, 304))
-        headers += exchange.extra_headers
-        await send({"type": "http.response.start", "status": status, "headers": headers})
         while True:
             data = connection.take()
             exchange.sent_bytes += len(data)
             if connection.is_complete:
                 exchange.is_answered = True
                 await send({"type": "http.response.body", "body": data, "more_body": False})
+                if reader is not None and data:
+                    reader.feed(data)
+                if sends_trailers:
+                    trailers = filter_trailers(connection.trailers or [])
+                    await send({"type": _TRAILERS, "headers": trailers, "more_trailers": False})
                 return
             if data:
                 await send({"type": "http.response.body", "body": data, "more_body": True})
+                if reader is not None:
+                    reader.feed(data)
             elif not connection.is_lost:
                 await connection.changed()
             elif exchange.client_gone:
                 raise ClientGone
             else:
                 exchange.outcome = "upstream_lost"
-                logger.warning("Instance %s broke off an answer: %s", _name(exchange), connection.error)
+                reason = exchange.upload_error or connection.error
+                logger.warning("Instance %s broke off an answer: %s", _name(exchange), reason)
                 return
+
+    async def _begin_answer(
+        self, exchange: Exchange, connection: UpstreamConnection, path: bytes, *, sends_trailers: bool
+    ) -> UsageReader | None:
+        """Send the head of the answer. Returns what is to be fed with its body."""
+        status = connection.status
+        if not 100 <= status <= 599:  # no server may send it on (RFC 9110, 15)
+            message = f"Instance {_name(exchange)} answered with the impossible status {status}"
+            raise GatewayError(502, "bad_gateway", message)
+        exchange.status = status
+        exchange.first_byte_s = time.monotonic()
+        route = exchange.route
+        if route is not None and (route.idle_timeout_s or route.first_byte_timeout_s):
+            connection.expect_body(route.idle_timeout_s)
+        reader = None
+        if self._make_reader is not None:
+            reader = self._make_reader(path, connection.headers, method=exchange.method, status=status)
+            exchange.usage_reader = reader
+        headers = filter_answer_headers(connection.headers, drop_length=status in (204, 304))
+        headers += exchange.extra_headers
+        start = {"type": "http.response.start", "status": status, "headers": headers}
+        if sends_trailers:
+            start["trailers"] = True
+        await exchange.send(start)
+        return reader
 
     async def _put_away(self, exchange: Exchange, endpoint: Endpoint) -> None:
         exchange.ended_s = time.monotonic()
@@ -139,13 +216,26 @@ class Forwarder:
                 connection.abort()
         watcher = exchange.watcher
         if watcher is not None:
-            watcher.cancel()
-            await asyncio.wait((watcher,))
+            await stop_task(watcher)
+        if exchange.release is not None:
+            exchange.release_body()
+
+
+def _announces_trailers(connection: UpstreamConnection) -> bool:
+    return any(name == b"trailer" for name, _ in connection.headers)
 
 
 def _name(exchange: Exchange) -> str:
     return exchange.route.name if exchange.route is not None else "?"
 
 
-def _bad_gateway(exchange: Exchange, reason: str) -> GatewayError:
-    return GatewayError(502, "bad_gateway", f"Instance {_name(exchange)} {reason}")
+def _give_up(exchange: Exchange, connection: UpstreamConnection) -> Exception:
+    """Why no answer begins."""
+    if exchange.client_gone:
+        return ClientGone()
+    if exchange.upload_error is not None:
+        return exchange.upload_error
+    message = f"Instance {_name(exchange)} gave no answer: {connection.error}"
+    if connection.is_timed_out:
+        return GatewayError(504, "upstream_timeout", message)
+    return GatewayError(502, "bad_gateway", message)

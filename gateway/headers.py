@@ -97,6 +97,11 @@ def filter_answer_headers(headers: Headers, *, drop_length: bool) -> Headers:
     return kept
 
 
+def filter_trailers(trailers: Headers) -> Headers:
+    """The trailers of an answer that go on to the client (RFC 9110 section 6.5.1: none that frame or route)."""
+    return [header for header in trailers if header[0] not in _DROPPED_FROM_ANSWER and header[0] not in _FRAMING]
+
+
 def _find_nominated(headers: Headers) -> frozenset[bytes]:
     """Names that a `Connection` header declares to be for this hop only (RFC 9110 section 7.6.1)."""
     for name, value in headers:

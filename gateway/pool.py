@@ -30,18 +30,23 @@ class ConnectionPool:
         idle = self._idle.get(endpoint)
         while idle:
             connection = idle.pop()
-            if not connection.is_lost:
+            if connection.is_usable():
                 return connection
+            connection.abort()
         return None
 
-    async def connect(self, endpoint: Endpoint) -> UpstreamConnection:
-        """A new connection. Raises `UpstreamUnreachable`."""
+    def limit_dialling(self, timeout_s: float) -> asyncio.Timeout:
+        """What ends `connect` in time: after `timeout_s`, or the pool's own time when that is 0."""
+        return asyncio.timeout(timeout_s or self._connect_timeout_s)
+
+    async def connect(self, endpoint: Endpoint, limit: asyncio.Timeout) -> UpstreamConnection:
+        """A new connection. Raises `UpstreamUnreachable`; `limit.expired()` tells whether it took too long."""
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._connect_timeout_s):
+            async with limit:
                 _, connection = await loop.create_connection(lambda: UpstreamConnection(loop), *endpoint)
         except TimeoutError:
-            raise UpstreamUnreachable(f"no connection within {self._connect_timeout_s:g} seconds") from None
+            raise UpstreamUnreachable("no connection in time") from None
         except OSError as error:
             raise UpstreamUnreachable(error.strerror or str(error)) from error
         except UnicodeError as error:  # the IDNA codec of the look-up: an empty or overlong label

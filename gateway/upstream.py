@@ -8,31 +8,42 @@ from typing import cast
 import httptools
 
 from gateway.asgi import Headers
+from gateway.tcp import has_input, may_have_read, read_leftover
 
 READ_HIGH_WATER = 128 * 1024
 """Bytes of an answer that may wait for the client before the instance is made to wait too."""
 _BODYLESS = (204, 304)
+_FRESH_S = 0.01
+"""For so long a connection is used again without asking the system whether it still stands; asking takes 2.5 us."""
+
+_CLOSING_S = 0.05
+"""For so long a connection that an instance closes instead of answering is looked at."""
 
 
 class UpstreamConnection(asyncio.Protocol):
     """Carries one exchange at a time.
 
     `start` sends a request; `changed` waits for news; then `head_complete`, `status` and `headers` describe the answer,
-    `take` hands out its body, `is_complete` says that it ended properly, and `is_lost` that the connection ended.
+    `take` hands out its body, `is_complete` says that it ended properly (`trailers` may have come with its end), and
+    `is_lost` that the connection ended.
     """
 
     __slots__ = (
+        "_active_at",
         "_buffered",
         "_chunks",
         "_drained",
         "_has_length",
+        "_idle_timeout_s",
         "_is_interim",
         "_is_reading_paused",
         "_loop",
         "_news",
-        "_on_idle_lost",
         "_parser",
         "_received_any",
+        "_sent_before",
+        "_sent_bytes",
+        "_timer",
         "_transport",
         "error",
         "head_complete",
@@ -42,8 +53,11 @@ class UpstreamConnection(asyncio.Protocol):
         "is_head_request",
         "is_idle",
         "is_lost",
+        "is_timed_out",
+        "is_unseen",
         "keeps_alive",
         "status",
+        "trailers",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -52,16 +66,24 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._news: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle_timeout_s = 0.0
+        self._active_at = 0.0
         self._is_reading_paused = False
+        self._sent_bytes = 0
         self.idle_since = 0.0
         self.is_idle = True
         self.is_lost = False
+        self.is_timed_out = False
+        self.is_unseen = False
+        """Whether the connection was lost before the instance can have read a single byte of the request."""
         self._reset(is_head_request=False)
 
     def _reset(self, *, is_head_request: bool) -> None:
         self.is_head_request = is_head_request
         self.status = 0
         self.headers: Headers = []
+        self.trailers: Headers | None = None
         self.head_complete = False
         self.is_complete = False
         self.keeps_alive = False
@@ -71,13 +93,17 @@ class UpstreamConnection(asyncio.Protocol):
         self._has_length = False
         self._is_interim = False
         self._received_any = False
+        self._sent_before = self._sent_bytes
 
     # What the forwarding coroutine calls
 
-    @property
-    def received_any(self) -> bool:
-        """Whether any byte of an answer to the current request has come."""
-        return self._received_any
+    def is_usable(self) -> bool:
+        """Whether an idle connection still stands: an engine may have closed it a moment ago."""
+        if self.is_lost:
+            return False
+        return self._loop.time() - self.idle_since < _FRESH_S or not has_input(
+            cast("asyncio.Transport", self._transport)
+        )
 
     def start(self, head: bytes, body: bytes, *, is_head_request: bool) -> None:
         """Send a request: its head and as much of its body as is there."""
@@ -92,14 +118,14 @@ class UpstreamConnection(asyncio.Protocol):
             self.write(body)
 
     def write(self, data: bytes) -> None:
-        """Send more; `drain` tells when there's room again. Without effect once the connection is lost."""
+        """Send more; `drained` tells when there's room again. Without effect once the connection is lost."""
         if self._transport is not None and not self.is_lost:
+            self._sent_bytes += len(data)
             self._transport.write(data)
 
-    async def drain(self) -> None:
-        """Return when the instance has taken enough of what was written, or the connection is lost."""
-        if self._drained is not None and not self.is_lost:
-            await self._drained
+    def drained(self) -> asyncio.Future[None] | None:
+        """What ends when the instance has taken enough or the connection is lost; None when it has. Don't cancel it."""
+        return None if self.is_lost else self._drained
 
     def changed(self) -> asyncio.Future[None]:
         """A future that ends with the next news: head, body, end or loss."""
@@ -116,11 +142,28 @@ class UpstreamConnection(asyncio.Protocol):
         self._buffered = 0
         if self._is_reading_paused and self._transport is not None and not self.is_lost:
             self._is_reading_paused = False
+            if self._idle_timeout_s:
+                self._active_at = self._loop.time()
             self._transport.resume_reading()
         return data
 
+    def expect_head(self, timeout_s: float) -> None:
+        """Give up, as `is_timed_out` tells, unless the head of the answer is here in time."""
+        if not self.head_complete and not self.is_lost:
+            self._timer = self._loop.call_later(timeout_s, self._expire, timeout_s)
+
+    def expect_body(self, timeout_s: float) -> None:
+        """The head is here: give up from now on when the instance pauses for so long; 0 lets it pause for ever."""
+        self._cancel_timer()
+        if timeout_s and not self.is_complete and not self.is_lost:
+            self._idle_timeout_s = timeout_s
+            self._active_at = self._loop.time()
+            self._timer = self._loop.call_later(timeout_s, self._check_pause)
+
     def release(self) -> bool:
         """End the exchange. Returns whether the connection may carry another one."""
+        if self._timer is not None:
+            self._cancel_timer()
         self.is_idle = True
         self.idle_since = self._loop.time()
         is_usable = self.is_complete and self.keeps_alive and not self.is_lost and not self._chunks
@@ -128,6 +171,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once and wake whoever waits."""
+        self._cancel_timer()
         if self._transport is not None:
             self._transport.abort()
         if not self.error and not self.is_lost and not self.is_complete:
@@ -147,6 +191,8 @@ class UpstreamConnection(asyncio.Protocol):
             self.abort()
             return
         self._received_any = True
+        if self._idle_timeout_s:
+            self._active_at = self._loop.time()
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -156,9 +202,31 @@ class UpstreamConnection(asyncio.Protocol):
                 self.abort()
         self._wake()
 
+    def eof_received(self) -> bool:
+        """The instance closes. Whether it has read the request that crossed the close may only be known a moment later.
+
+        Programs close in two steps, and only the second one resets a connection on which something is left unread.
+        """
+        was_reused = self._sent_before > 0
+        if self.is_idle or self._received_any or not was_reused or self._transport is None:
+            return False
+        self._loop.call_later(_CLOSING_S, self._transport.abort)
+        return True
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection ended; that is the proper end of an answer of unknown length (RFC 9112 section 6.3)."""
+        was_expected = self.is_lost or self.is_idle
+        if exc is not None and not was_expected and not self.is_complete and self._transport is not None:
+            # An engine that refuses an upload answers and closes. The reset that follows its answer may be noticed by
+            # writing before the answer is noticed by reading.
+            leftover = read_leftover(self._transport)
+            if leftover:
+                self.data_received(leftover)
         self.is_lost = True
+        self._cancel_timer()
+        if not was_expected and not self._received_any and self._transport is not None:
+            sent = self._sent_bytes - self._sent_before
+            self.is_unseen = not may_have_read(self._transport, self._sent_before, sent, exc)
         if self.head_complete and not self.is_complete and not self._has_length and exc is None and not self.error:
             self.is_complete = True
         elif not self.is_complete and not self.error:
@@ -185,10 +253,13 @@ class UpstreamConnection(asyncio.Protocol):
             raise ValueError("more than one answer to a request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header of the answer; trailers come too late to be passed on."""
-        if self.head_complete:
-            return
+        """A header of the answer, or a trailer (RFC 9110 section 6.5) after its body."""
         name = name.lower()
+        if self.head_complete:
+            if self.trailers is None:
+                self.trailers = []
+            self.trailers.append((name, value))
+            return
         if name == b"content-length" or (name == b"transfer-encoding" and value.lower().endswith(b"chunked")):
             self._has_length = True
         self.headers.append((name, value))
@@ -232,3 +303,28 @@ class UpstreamConnection(asyncio.Protocol):
         news, self._news = self._news, None
         if news is not None and not news.done():
             news.set_result(None)
+
+    # Time-outs
+
+    def _check_pause(self) -> None:
+        # One timer per answer instead of one per piece: it looks how long ago the last piece came.
+        now = self._loop.time()
+        if self._chunks or self._is_reading_paused:
+            self._active_at = now  # it's the client who pauses
+        left = self._active_at + self._idle_timeout_s - now
+        if left <= 0:
+            self._expire(self._idle_timeout_s)
+        else:
+            self._timer = self._loop.call_later(left, self._check_pause)
+
+    def _expire(self, timeout_s: float) -> None:
+        self.is_timed_out = True
+        what = "nothing more came" if self.head_complete else "no answer came"
+        self.error = f"{what} within {timeout_s:g} seconds"
+        self.abort()
+
+    def _cancel_timer(self) -> None:
+        self._idle_timeout_s = 0.0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
