@@ -197,12 +197,16 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Corral",
-    "DESCRIPTION": "Management API of Corral; serves llamactl's contract and additions.",
+    "DESCRIPTION": "Management and inference API of Corral: llamactl's and llama-swap's contracts and additions.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "portal.openapi.add_gateway_routes",
+    ],
 }
 
 # Logging: one line per edge of a life, to stderr; the process manager labels it

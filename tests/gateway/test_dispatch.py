@@ -6,8 +6,10 @@ from typing import Any, cast
 
 import pytest
 
+from gateway.catalogue import ROUTES, CataloguedRoute
 from gateway.dispatch import Dispatcher, choose_usual_form
 from gateway.errors import ANTHROPIC, MANAGEMENT, OPENAI
+from gateway.native import SEGMENTS
 
 pytestmark = pytest.mark.no_database
 
@@ -67,3 +69,16 @@ def test_anthropics_routes_answer_errors_in_anthropics_form() -> None:
     assert choose_usual_form(part, "/v1/messages/count_tokens") == ANTHROPIC
     assert choose_usual_form(part, "/v1/responses") == OPENAI
     assert choose_usual_form(cast("Any", _Part(MANAGEMENT)), "/v1/messages") == MANAGEMENT
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
+def test_every_catalogued_route_is_the_gateways(route: CataloguedRoute) -> None:
+    dispatcher = Dispatcher(**{name: cast("Any", name) for name in NAMES})
+    assert dispatcher.find(route.path.replace("{", "").replace("}", "")) is not None
+
+
+def test_every_part_and_every_native_path_is_catalogued() -> None:
+    dispatcher = Dispatcher(**{name: cast("Any", name) for name in NAMES})
+    assert {dispatcher.find(route.path) for route in ROUTES} == set(NAMES)
+    segments = {route.path.split("/")[1] for route in ROUTES}
+    assert segments >= SEGMENTS
