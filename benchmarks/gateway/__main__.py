@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from benchmarks.gateway.cases import (
@@ -21,9 +21,10 @@ from benchmarks.gateway.cases import (
     streams,
     take_turns,
 )
-from benchmarks.gateway.contestants import Contestant, run_corral, run_go_proxy
+from benchmarks.gateway.contestants import MODEL, Contestant, Corral, run_corral, run_go_proxy
 from benchmarks.gateway.rig import Rig, build_rig, describe_go
 from benchmarks.gateway.tables import Table, describe_machine, describe_plan, say
+from tests.system.stack import poll
 
 CASES = ("requests", "latency", "streams", "memory", "growth", "workers")
 QUICK = Plan(rounds=2, seconds=2, idle_streams=200, further_instances=200, further_keys=5000, fresh_keys=100)
@@ -42,28 +43,46 @@ def compare(rig: Rig, plan: Plan, folder: Path, options: argparse.Namespace, wan
             name, _, address = other.rpartition("=")
             everyone.insert(-1, Contestant(name or address, address.rstrip("/").removesuffix("/v1")))
         table = Table([contestant.name for contestant in everyone], subject="Corral", base="Go proxy")
+        sent = 0
         if "requests" in wanted:
             rounds = take_turns(everyone, plan.rounds, requests(rig, plan, plan.clients))
+            sent += rounds.total("Corral", "with_warm_up")
             table.add(f"requests/s, {plan.clients} clients", rounds, "requests_per_s", ",.0f", ">= 1.2")
             table.add("the same, p99 in ms", rounds, "p99_ms", ".2f")
             table.add("processor time per request, µs", rounds, "processor_us", ".0f")
         if "latency" in wanted:
             rounds = take_turns(everyone, plan.rounds, requests(rig, plan, 1))
+            sent += rounds.total("Corral", "with_warm_up")
             table.add("1 client: p50 in ms", rounds, "p50_ms", ".3f", "<= 1.0")
             table.add("1 client: p99 in ms", rounds, "p99_ms", ".3f")
         if "memory" in wanted:
             known = [contestant for contestant in everyone if contestant.processes]
             rounds = take_turns(known, 1, idle_memory(rig, plan))
+            sent += plan.idle_streams
             table.add("RSS before, MiB", rounds, "before", ".1f")
             table.add(f"RSS with {plan.idle_streams:,} idle streams, MiB", rounds, "during", ".1f")
             table.add("each stream, KiB", rounds, "each_kib", ".1f")
         if "streams" in wanted:
             rounds = take_turns(everyone, plan.rounds, streams(rig, plan))
+            sent += rounds.total("Corral", "streams")
             pace = f"{plan.streams} streams, a chunk each {plan.interval_ms:g} ms"
             table.add(f"{pace}: chunks/s", rounds, "chunks_per_s", ",.0f", "1.0")
             table.add("the same: p99 of a chunk's lag, ms", rounds, "lag_p99_ms", ".2f", "<= 1.3")
             table.add("the same: p99 until the first chunk, ms", rounds, "first_p99_ms", ".1f", "<= 1.1")
             table.add("the same: processor time per chunk, µs", rounds, "processor_us", ".1f")
+        say(f"\nOf {sent:,} requests Corral has recorded {count_recorded(corral, sent):,}.")
+
+
+def count_recorded(corral: Corral, expected: int) -> int:
+    """How many requests are in Corral's accounts; they are written in batches, so this waits a little for all."""
+
+    def count() -> int:
+        answer = corral.stack.api.get("/api/v1/usage", params={"instance": MODEL})
+        return int(answer.json()[0]["requests"])
+
+    with suppress(AssertionError):
+        poll(lambda: count() >= expected, seconds=15, what="every request is recorded")
+    return count()
 
 
 def compare_growth(rig: Rig, plan: Plan, folder: Path) -> None:

@@ -40,6 +40,10 @@ class Rounds:
         """The median of one number over a contestant's rounds."""
         return statistics.median(round_[key] for round_ in self.numbers[name])
 
+    def total(self, name: str, key: str) -> int:
+        """The sum of a count over a contestant's rounds."""
+        return sum(int(round_[key]) for round_ in self.numbers[name])
+
     def ratios(self, name: str, base: str, key: str) -> list[float]:
         """One contestant's number by another's of the same round, in ascending order."""
         pairs = zip(self.numbers[name], self.numbers[base], strict=True)

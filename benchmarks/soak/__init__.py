@@ -1,0 +1,1 @@
+"""Mixed clients against a Corral to which everything happens: ``python -m benchmarks.soak``."""
