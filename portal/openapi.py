@@ -38,6 +38,8 @@ def describe_operation(route: CataloguedRoute, method: str) -> dict[str, Any]:
             "default": {"description": "An error with a sentence; see the table of errors in the documentation."},
         },
     }
+    if route.access != "public":
+        operation["responses"]["401"] = {"description": "No key (`Missing API key`) or `Invalid API key`."}
     if route.body and method not in {"GET", "DELETE"}:
         operation["requestBody"] = {"content": _CONTENT[route.body]}
     return operation

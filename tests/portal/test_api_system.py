@@ -108,6 +108,8 @@ def test_the_openapi_document_is_public_valid_and_complete(db: None, tmp_path: A
     for path, item in paths.items():
         for method, operation in item.items():
             assert operation["description"], (method, path)
+            if path in {"/upstream", "/llama-cpp/{name}/"}:  # public by contract
+                continue
             assert "401" in operation["responses"], (method, path)
             assert {"BearerAuth": []} in operation["security"]
 
