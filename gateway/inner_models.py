@@ -59,7 +59,7 @@ class InnerModels:
         return models
 
     async def _ask(self, route: Route) -> list[str]:
-        connection = await self._pool.connect((route.host, route.port))
+        connection = await self._pool.connect((route.host, route.port), self._pool.limit_dialling(_TIMEOUT_S))
         try:
             target = route.path_prefix.encode() + b"/models"
             head = build_request_head("GET", target, route, [], client_host=None, framing=b"")
