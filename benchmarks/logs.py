@@ -1,9 +1,9 @@
 """10,000 lines/s of one engine to 20 viewers for 10 s through a whole Corral: ``python -m benchmarks.logs``.
 
-A real ``corral up`` runs a chatty program as an instance; one process holds all viewers as WebSocket clients, one more of
-which stops reading at once. Each line carries its number and when it was printed. The exit status is 0 when every viewer
-got every line in order and neither web nor worker grew by more than a ring and a little: memory must not depend on how
-much was sent.
+A real ``corral up`` runs a chatty program as an instance. One process holds all viewers as WebSocket clients, one more
+of which stops reading at once. Each line carries its number and when it was printed. The exit status is 0 when every
+viewer got every line in order and neither web nor worker grew by more than a ring and a little: memory must not depend
+on how much was sent.
 """
 
 from __future__ import annotations
