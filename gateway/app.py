@@ -30,7 +30,7 @@ from gateway.config import GatewayConfig
 from gateway.control import ControlRoutes
 from gateway.cors import CorsPolicy
 from gateway.demand import Demand
-from gateway.dispatch import Dispatcher, Part, choose_usual_form
+from gateway.dispatch import Dispatcher, Part, choose_usual_form, is_for_anthropic
 from gateway.error_form import answer_error
 from gateway.errors import ClientGone, GatewayError
 from gateway.exchange import Exchange
@@ -138,14 +138,14 @@ class GatewayApp:
     async def _serve(self, part: Part, exchange: Exchange) -> None:
         request_id = exchange.request_id = next_request_id()
         exchange.extra_headers = [*self._cors.answer_headers(exchange.headers), (b"x-request-id", request_id.encode())]
-        if exchange.path.startswith("/v1/messages"):
+        if is_for_anthropic(exchange):
             exchange.extra_headers.append((b"request-id", request_id.encode()))  # Anthropic's name for it
         try:
             if exchange.method == "OPTIONS" and await self._cors.answer_preflight(exchange):
                 return
             await part.serve(exchange)
         except GatewayError as error:
-            await answer_error(exchange, error, choose_usual_form(part, exchange.path))
+            await answer_error(exchange, error, choose_usual_form(part, exchange))
         except ClientGone:
             exchange.outcome = "client_gone"
         finally:

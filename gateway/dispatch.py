@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from gateway.asgi import find_header
 from gateway.errors import ANTHROPIC, OPENAI, ErrorForm
 from gateway.exchange import Exchange
 from gateway.instance_proxy import is_proxy_path
@@ -64,8 +65,14 @@ class Dispatcher:
         return self._by_segment.get(path[1:].partition("/")[0])
 
 
-def choose_usual_form(part: Part, path: str) -> ErrorForm:
+def is_for_anthropic(exchange: Exchange) -> bool:
+    """Whether a client speaks Anthropic's API: by its path, or where that is OpenAI's too by Anthropic's header."""
+    path = exchange.path
+    if "/v1/messages" in path or path.startswith("/v/messages"):
+        return True
+    return "/models" in path and find_header(exchange.headers, b"anthropic-version") is not None
+
+
+def choose_usual_form(part: Part, exchange: Exchange) -> ErrorForm:
     """The form of errors at this address."""
-    if part.form == OPENAI and path.startswith(("/v1/messages", "/v/messages")):
-        return ANTHROPIC
-    return part.form
+    return ANTHROPIC if part.form == OPENAI and is_for_anthropic(exchange) else part.form

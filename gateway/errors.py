@@ -16,7 +16,15 @@ MANAGEMENT: ErrorForm = "management"
 STRING: ErrorForm = "string"
 """`{"error": text}`, the form of llama-swap's and llamactl's published references."""
 
-_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    409: "conflict_error",
+    429: "rate_limit_error",
+    501: "not_supported_error",
+    503: "unavailable_error",
+    504: "timeout_error",
+}
 ANTHROPIC_OVERLOADED = 529
 """The status by which Anthropic's clients know that they should try again later."""
 _ANTHROPIC_TYPES = {
@@ -25,8 +33,18 @@ _ANTHROPIC_TYPES = {
     404: "not_found_error",
     413: "request_too_large",
     429: "rate_limit_error",
+    501: "invalid_request_error",
     503: "overloaded_error",
+    504: "timeout_error",
 }
+_ANTHROPIC_STATUSES = {501: 400, 503: ANTHROPIC_OVERLOADED}
+"""Where Anthropic's API uses another status for the same."""
+_FINAL = frozenset(
+    ("instance_disabled", "instance_not_running", "instance_start_failed", "model_not_loaded", "not_supported")
+)
+"""What a repetition doesn't mend, unless the refusal itself recommends one."""
+_NO_RETRY = (b"x-should-retry", b"false")
+"""Keeps OpenAI's and Anthropic's clients from repeating a request, as they do with every 409 and 5xx."""
 
 
 class GatewayError(Exception):
@@ -54,6 +72,11 @@ class GatewayError(Exception):
         self.param = param
         self.retry_after_s = retry_after_s
         self.allow = allow
+
+    @property
+    def is_final(self) -> bool:
+        """Whether sending the same request again is of no use until somebody did something about it."""
+        return self.retry_after_s is None and self.code in _FINAL
 
 
 class KeyRejected(GatewayError):
@@ -122,11 +145,11 @@ def render_error(error: GatewayError, form: ErrorForm) -> bytes:
 async def send_error(send: Send, error: GatewayError, form: ErrorForm, headers: Headers) -> None:
     """Answer with `error`; `headers` are added to its own."""
     extra: Headers = []
-    status = error.status
-    if form == ANTHROPIC and status == 503:
-        status = ANTHROPIC_OVERLOADED
+    status = _ANTHROPIC_STATUSES.get(error.status, error.status) if form == ANTHROPIC else error.status
     if error.retry_after_s is not None:
         extra.append((b"retry-after", b"%d" % error.retry_after_s))
+    elif error.is_final:
+        extra.append(_NO_RETRY)
     if error.status == 413:
         # Nobody wants to read the rest of the body.
         extra.append((b"connection", b"close"))

@@ -9,6 +9,7 @@ import pytest
 from gateway.catalogue import ROUTES, CataloguedRoute
 from gateway.dispatch import Dispatcher, choose_usual_form
 from gateway.errors import ANTHROPIC, MANAGEMENT, OPENAI
+from gateway.exchange import Exchange
 from gateway.native import SEGMENTS
 
 pytestmark = pytest.mark.no_database
@@ -64,11 +65,24 @@ class _Part:
         self.form = form
 
 
-def test_anthropics_routes_answer_errors_in_anthropics_form() -> None:
+def ask(path: str, *headers: tuple[bytes, bytes]) -> Exchange:
+    unused = cast("Any", None)
+    return Exchange({"method": "GET", "path": path, "headers": list(headers)}, unused, unused)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/messages", "/v1/messages/count_tokens", "/v/messages", "/upstream/a/v1/messages"]
+)
+def test_anthropics_routes_answer_errors_in_anthropics_form(path: str) -> None:
+    assert choose_usual_form(cast("Any", _Part(OPENAI)), ask(path)) == ANTHROPIC
+    assert choose_usual_form(cast("Any", _Part(MANAGEMENT)), ask(path)) == MANAGEMENT
+
+
+def test_the_path_of_both_apis_answers_errors_in_the_form_that_the_version_header_tells() -> None:
     part = cast("Any", _Part(OPENAI))
-    assert choose_usual_form(part, "/v1/messages/count_tokens") == ANTHROPIC
-    assert choose_usual_form(part, "/v1/responses") == OPENAI
-    assert choose_usual_form(cast("Any", _Part(MANAGEMENT)), "/v1/messages") == MANAGEMENT
+    assert choose_usual_form(part, ask("/v1/models/m")) == OPENAI
+    assert choose_usual_form(part, ask("/v1/models/m", (b"anthropic-version", b"2023-06-01"))) == ANTHROPIC
+    assert choose_usual_form(part, ask("/v1/responses", (b"anthropic-version", b"2023-06-01"))) == OPENAI
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
