@@ -149,6 +149,8 @@ class GatewayApp:
         except ClientGone:
             exchange.outcome = "client_gone"
         finally:
+            if exchange.release is not None:
+                exchange.release_body()
             self._finish(exchange)
 
 
@@ -223,6 +225,8 @@ def build_gateway(
         Forwarder(pool, activity),
         look_again=runtime.look_again,
         max_body_bytes=config.max_body_bytes,
+        max_upload_bytes=config.max_upload_bytes,
+        body_memory_bytes=config.body_memory_bytes,
     )
     commands = commands or NoCommands()
 

@@ -18,6 +18,10 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Origins that browsers may call from; `*` stands for all, an empty tuple for none."""
     max_body_bytes: int = 64 * 1024 * 1024
     """Largest request body that is held in memory to find its model; larger ones are refused with 413."""
+    max_upload_bytes: int = 4 * 1024**3
+    """Largest form with files; what must be held of it goes to a temporary file."""
+    body_memory_bytes: int = 512 * 1024 * 1024
+    """What the bodies that are being held may take in all; requests beyond it are refused with 503."""
     queue_limit: int = 100
     """Requests that may wait for one instance in this process; the next one is refused with 429."""
     on_demand_start_timeout_s: float = 120.0

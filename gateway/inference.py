@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from gateway.authenticate import Authenticator
-from gateway.body import begin_body
 from gateway.errors import OPENAI, no_model, unknown_model, wrong_method
 from gateway.exchange import Exchange
 from gateway.model_list import ModelList
-from gateway.named import NamedBody, find_query_model, read_named_body
+from gateway.named import HeldBody, NamedBody, find_query_model
 from gateway.native import find_native_path
 from gateway.serving import Serving
 from gateway.structs import Principal
@@ -35,9 +34,9 @@ class InferenceRoutes:
         is_native = not path.startswith("/v1/")
         target = find_native_path(exchange.method, exchange.raw_path) if is_native else exchange.raw_path
         if exchange.method in _WITH_BODY:
-            named = await read_named_body(exchange, self._serving.max_body_bytes)
+            named = await self._serving.read_named(exchange)
         else:
-            named = NamedBody(await begin_body(exchange), find_query_model(exchange.query))
+            named = HeldBody(await self._serving.read_whole(exchange), find_query_model(exchange.query))
         if named.model:
             await self._forward_named(exchange, named, target)
         else:
@@ -63,6 +62,7 @@ class InferenceRoutes:
             self._authenticator.require_inference,
             lambda: serving.routes.resolve_model(model),
             lambda: unknown_model(model),
+            keep_reading=named.keep_reading,
         )
         await serving.forward(exchange, route, target, named.ask_for(wanted))
 
@@ -74,4 +74,4 @@ class InferenceRoutes:
         if route is None:
             raise no_model()
         exchange.model = route.name
-        await self._serving.forward(exchange, route, target, named.body)
+        await self._serving.forward(exchange, route, target, named.ask_for(None))

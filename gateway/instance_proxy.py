@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-from gateway.body import begin_body
 from gateway.errors import MANAGEMENT, GatewayError, forbidden_instance, unknown_instance
 from gateway.exchange import Exchange
 from gateway.serving import Serving
@@ -44,7 +43,7 @@ class InstanceProxyRoutes:
             raise unknown_instance(name)
         if not principal.may_use(route.instance_id):
             raise forbidden_instance()
-        body = await begin_body(exchange)
+        body = await self._serving.read_for(exchange, route)
         # The instance may have stopped while the body came.
         route = self._serving.routes.by_name.get(name, route)
         if not route.is_routable:

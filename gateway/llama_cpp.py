@@ -50,6 +50,7 @@ class LlamaCppRoutes:
             authenticate,
             lambda: self._look(raw),
             lambda: unknown_instance(name),
+            keep_reading=body.stream.keep_reading if body.stream is not None else None,
         )
         await self._serving.forward(exchange, reached[0], path, body)
 

@@ -49,8 +49,13 @@ def find_model(body: bytes) -> str:
             raise GatewayError(400, "invalid_request", "Invalid request body: it is empty") from error
         raise GatewayError(400, "invalid_request", f"Invalid request body: {error}") from error
     if not isinstance(model, str) or not model:
-        raise GatewayError(400, "invalid_request", "Model name is required", param="model")
+        raise missing_model()
     return model
+
+
+def missing_model() -> GatewayError:
+    """The refusal of a body that names no model, in llamactl's words."""
+    return GatewayError(400, "invalid_request", "Model name is required", param="model")
 
 
 def replace_model(body: bytes, model: str) -> bytes:

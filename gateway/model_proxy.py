@@ -59,8 +59,11 @@ class ModelProxyRoutes:
                 exchange.route = route
                 message = f"model {name} is not loaded; a request for a page's file doesn't load it"
                 raise GatewayError(409, "model_not_loaded", message)
-            body = await begin_body(exchange)
-            reached = await self._serving.reach(exchange, authenticate, look, lambda: unknown_model(name))
+            body = await self._serving.read_for(exchange, route)
+            keep_reading = body.stream.keep_reading if body.stream is not None else None
+            reached = await self._serving.reach(
+                exchange, authenticate, look, lambda: unknown_model(name), keep_reading=keep_reading
+            )
             await self._serving.forward(exchange, reached[0], path, body)
 
     async def _unload(self, exchange: Exchange, principal: Principal, route: Route, name: str) -> None:

@@ -2,66 +2,109 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, Protocol
 
 from gateway.asgi import find_header
-from gateway.body import RequestBody, hold_body, read_body
+from gateway.body import MemoryBudget, RequestBody, hold_body, read_body
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
-from gateway.model_name import find_model, replace_model
+from gateway.model_name import find_model, missing_model, replace_model
+from gateway.multipart import Upload, find_multipart_model, is_multipart
+from gateway.urlencoded import find_form_model, is_urlencoded, replace_form_model
 
 _QUERY_MODEL = b"model="
-_FORM = b"application/x-www-form-urlencoded"
-_MAX_FIELDS = 1000
+KeepReading = Callable[[], Awaitable[NoReturn]]
 
 
-class NamedBody:
-    """A request's body with the model it names; "" when it names none. `refusal` says why, if the body is at fault."""
+class NamedBody(Protocol):
+    """A request's body with the model it names."""
 
-    def __init__(self, body: RequestBody, model: str, *, is_json: bool = False) -> None:
-        self.body = body
-        self.model = model
-        self.refusal: GatewayError | None = None
-        self._is_json = is_json
+    @property
+    def model(self) -> str:
+        """The name; "" when it names none."""
+
+    @property
+    def refusal(self) -> GatewayError | None:
+        """Why it names none, when its body is at fault."""
+
+    @property
+    def keep_reading(self) -> KeepReading | None:
+        """What watches the client while the body waits; None when all of it has come."""
 
     def ask_for(self, model: str | None) -> RequestBody:
-        """The body that asks for another model; None, or what it names already, leaves every byte as it came."""
-        if model is None or model == self.model or not self._is_json:
+        """The body to forward, asking for another model; None leaves every byte as it came. To be called last."""
+
+
+class HeldBody:
+    """A body that is held as a whole; `replace` writes another model into it, None can't."""
+
+    keep_reading: KeepReading | None = None
+
+    def __init__(
+        self,
+        body: RequestBody,
+        model: str,
+        *,
+        replace: Callable[[bytes, str], bytes] | None = None,
+        refusal: GatewayError | None = None,
+    ) -> None:
+        self.body = body
+        self.model = model
+        self.refusal = refusal
+        self._replace = replace
+        if body.stream is not None:
+            self.keep_reading = body.stream.keep_reading
+
+    def ask_for(self, model: str | None) -> RequestBody:
+        """See `NamedBody`."""
+        if model is None or model == self.model or self._replace is None:
             return self.body
-        return hold_body(replace_model(self.body.data, model))
+        return hold_body(self._replace(self.body.data, model))
 
 
-async def read_named_body(exchange: Exchange, limit_bytes: int) -> NamedBody:
+class UploadBody:
+    """A form with files, most of it still on its way."""
+
+    def __init__(self, upload: Upload, from_query: str) -> None:
+        self.model = upload.model or from_query
+        self.refusal = None if self.model else missing_model()
+        self._upload = upload
+        self.keep_reading: KeepReading | None = upload.keep_reading
+
+    def ask_for(self, model: str | None) -> RequestBody:
+        """See `NamedBody`."""
+        if model is not None and self._upload.model and model != self._upload.model:
+            self._upload.replace_model(model)
+        return self._upload.make_body()
+
+
+async def read_named_body(
+    exchange: Exchange, *, limit_bytes: int, upload_limit_bytes: int, budget: MemoryBudget
+) -> NamedBody:
     """Read the body as far as needed to find the model.
 
     JSON is told by its first byte, whatever the content type says (llama-swap's reference, 8-12). The query's `model`
-    counts when the body names none. Raises `GatewayError` 400 and 413, and `ClientGone`.
+    counts when the body names none. Raises `GatewayError` 400, 413 and 503, and `ClientGone`.
     """
     from_query = find_query_model(exchange.query)
-    data = await read_body(exchange, limit_bytes)
-    body = hold_body(data)
-    kind = find_header(exchange.headers, b"content-type") or b""
-    if kind.startswith(_FORM) and not data.lstrip().startswith(b"{"):
-        return NamedBody(body, _find_field(data) or from_query)
-    if not data and from_query:
-        return NamedBody(body, from_query)
+    kind = find_header(exchange.headers, b"content-type")
+    if is_multipart(kind):
+        return UploadBody(await find_multipart_model(exchange, max_upload_bytes=upload_limit_bytes), from_query)
+    data = await read_body(exchange, limit_bytes, budget)
+    if is_urlencoded(kind) and not data.lstrip().startswith(b"{"):
+        model = find_form_model(data)
+        name = model or from_query
+        refusal = None if name else missing_model()
+        return HeldBody(hold_body(data), name, replace=replace_form_model if model else None, refusal=refusal)
+    if from_query and not data:
+        return HeldBody(hold_body(data), from_query)
     try:
-        return NamedBody(body, find_model(data), is_json=True)
+        return HeldBody(hold_body(data), find_model(data), replace=replace_model)
     except GatewayError as error:
-        named = NamedBody(body, from_query)
-        named.refusal = None if from_query else error
-        return named
+        return HeldBody(hold_body(data), from_query, refusal=None if from_query else error)
 
 
 def find_query_model(query: bytes) -> str:
     """The query's `model`, or ""."""
-    return _find_field(query) if _QUERY_MODEL in query else ""
-
-
-def _find_field(form: bytes) -> str:
-    try:
-        fields = parse_qsl(form.decode("latin-1"), max_num_fields=_MAX_FIELDS)
-    except ValueError as error:
-        message = f"Invalid request: it has more than {_MAX_FIELDS} form fields"
-        raise GatewayError(400, "invalid_request", message) from error
-    return next((value for name, value in fields if name == "model"), "")
+    return (find_form_model(query) or "") if _QUERY_MODEL in query else ""

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from gateway.body import hold_body, read_body
+from gateway.body import hold_body
 from gateway.errors import MANAGEMENT, GatewayError, unknown_instance, wrong_method
 from gateway.exchange import Exchange
 from gateway.llama_cpp import require_llama_cpp
@@ -32,7 +32,7 @@ class RouterModeRoutes:
         raw_name, _, rest = exchange.raw_path.removeprefix(PREFIX).partition(b"/")
         name = unquote(raw_name.decode("latin-1"))
         target, model = split_action(exchange.method, b"/" + rest.rstrip(b"/"))
-        data = await read_body(exchange, self._serving.max_body_bytes)
+        data = (await self._serving.read_whole(exchange)).data
         if target != b"/models" and not data.strip():
             data = msgspec.json.encode({"model": model})
         (route,) = await self._serving.reach(

@@ -6,14 +6,16 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from gateway.asgi import Receive
+from gateway.asgi import Message, Receive
 from gateway.authenticate import Authenticator
-from gateway.body import RequestBody
+from gateway.body import MemoryBudget, RequestBody, begin_body, hold_body, read_body
 from gateway.demand import Demand
-from gateway.errors import GatewayError, forbidden_instance
+from gateway.errors import ClientGone, GatewayError, forbidden_instance
 from gateway.exchange import Exchange
 from gateway.forward import Forwarder
+from gateway.guards import guard_body, must_be_guarded
 from gateway.keys import drop_query_key
+from gateway.named import KeepReading, NamedBody, read_named_body
 from gateway.routes import RouteTable
 from gateway.structs import Principal, Route
 
@@ -40,12 +42,16 @@ class Serving:
         *,
         look_again: Callable[[], Awaitable[None]],
         max_body_bytes: int,
+        max_upload_bytes: int,
+        body_memory_bytes: int,
     ) -> None:
         self.authenticator = authenticator
         self.routes = routes
         self.demand = demand
         self.forwarder = forwarder
-        self.max_body_bytes = max_body_bytes
+        self._max_body_bytes = max_body_bytes
+        self._max_upload_bytes = max_upload_bytes
+        self._budget = MemoryBudget(body_memory_bytes)
         self._look_again = look_again
 
     async def enter(self, exchange: Exchange, authenticate: Authenticate) -> Principal:
@@ -53,6 +59,25 @@ class Serving:
         principal = exchange.principal = await authenticate(exchange)
         self.routes.require_loaded()
         return principal
+
+    async def read_named(self, exchange: Exchange) -> NamedBody:
+        """The body with the model it names, read as far as needed. Raises as `read_named_body` does."""
+        return await read_named_body(
+            exchange,
+            limit_bytes=self._max_body_bytes,
+            upload_limit_bytes=self._max_upload_bytes,
+            budget=self._budget,
+        )
+
+    async def read_for(self, exchange: Exchange, route: Route) -> RequestBody:
+        """The body for an instance that is known already: as it comes, unless the engine must be guarded."""
+        if must_be_guarded(route):
+            return await self.read_whole(exchange)
+        return await begin_body(exchange)
+
+    async def read_whole(self, exchange: Exchange) -> RequestBody:
+        """The complete body. Raises `GatewayError` 413 and 503, and `ClientGone`."""
+        return hold_body(await read_body(exchange, self._max_body_bytes, self._budget))
 
     async def find(self, look: Callable[[], T | None]) -> T | None:
         """What `look` finds among the routes; before it finds nothing, the routes are read once more."""
@@ -69,14 +94,14 @@ class Serving:
         look: Callable[[], F | None],
         unknown: Callable[[], GatewayError],
         *,
-        receive: Receive | None = None,
+        keep_reading: KeepReading | None = None,
     ) -> F:
         """What `look` finds, a route and more, once its instance is ready and may be used.
 
         Forward without awaiting anything in between.
 
-        `exchange.principal` must be set. `receive` is watched for the client's departure while the instance starts; by
-        default the exchange's, whose body must have been read then. Raises `GatewayError` and `ClientGone`.
+        `exchange.principal` must be set. While the instance starts, `keep_reading` watches the client; without it the
+        body must have been read. Raises `GatewayError` and `ClientGone`.
         """
         while True:
             found = await self.find(look)
@@ -90,7 +115,7 @@ class Serving:
                 return found
             began = time.monotonic()
             try:
-                await self.demand.wait_ready(route, principal, receive or exchange.receive)
+                await self.demand.wait_ready(route, principal, _watch(exchange, keep_reading))
             finally:
                 exchange.queued_s += time.monotonic() - began
             # Keys and routes may have changed during the wait.
@@ -100,4 +125,18 @@ class Serving:
         """Forward to `path` of the instance, the client's query without its key."""
         if exchange.principal is not None and exchange.principal.kind == "session":
             exchange.extra_headers += UNTRUSTED
-        await self.forwarder.forward(exchange, route, path, drop_query_key(exchange.query), body)
+        await self.forwarder.forward(exchange, route, path, drop_query_key(exchange.query), guard_body(route, body))
+
+
+def _watch(exchange: Exchange, keep_reading: KeepReading | None) -> Receive:
+    """A `receive` that returns when the client has gone; what comes of its body meanwhile is kept."""
+    if keep_reading is None:
+        return exchange.receive
+
+    async def receive() -> Message:
+        try:
+            await keep_reading()
+        except ClientGone:
+            return {"type": "http.disconnect"}
+
+    return receive
