@@ -144,12 +144,21 @@ class Collector:
         requests[key] = requests.get(key, 0) + 1
         if route is None:
             return  # how long a refusal takes says nothing about any instance
+        # Written out three times, as a call would double the cost.
         received_s = exchange.received_s
-        _add(series.duration, _DURATION_BOUNDS, ended_s - received_s)
+        seconds = ended_s - received_s
+        histogram = series.duration
+        histogram.counts[bisect_left(_DURATION_BOUNDS, seconds)] += 1
+        histogram.sum_s += seconds
         if exchange.first_byte_s is not None:
-            _add(series.first_byte, _FIRST_BYTE_BOUNDS, exchange.first_byte_s - received_s)
+            seconds = exchange.first_byte_s - received_s
+            histogram = series.first_byte
+            histogram.counts[bisect_left(_FIRST_BYTE_BOUNDS, seconds)] += 1
+            histogram.sum_s += seconds
         if exchange.queued_s:
-            _add(series.queue, _QUEUE_BOUNDS, exchange.queued_s)
+            histogram = series.queue
+            histogram.counts[bisect_left(_QUEUE_BOUNDS, exchange.queued_s)] += 1
+            histogram.sum_s += exchange.queued_s
         usage = exchange.usage
         if usage is not None:
             series.prompt += usage.prompt_tokens
@@ -170,11 +179,6 @@ class Collector:
         for instance_id in instance_ids:
             self._series.pop(instance_id, None)
             self._changed.pop(instance_id, None)
-
-
-def _add(histogram: _Histogram, bounds: tuple[float, ...], seconds: float) -> None:
-    histogram.counts[bisect_left(bounds, seconds)] += 1
-    histogram.sum_s += seconds
 
 
 def _name_status(status: int) -> str:

@@ -33,8 +33,8 @@ TOKEN_KINDS = ("prompt", "completion", "cached")
 
 
 def name_bound(bound: float) -> str:
-    """The bound as it stands in a field and in the label `le`."""
-    return f"{bound:g}"
+    """The bound as it stands in a field and in the label `le`: `5.0`, the canonical form of OpenMetrics."""
+    return repr(float(bound))
 
 
 BOUND_NAMES = {name: (*map(name_bound, bounds), "+Inf") for name, bounds in BOUNDS_S.items()}

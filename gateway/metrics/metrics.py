@@ -69,7 +69,8 @@ class Metrics:
                     await self.prune(redis)
         except (RedisError, OSError, TimeoutError) as error:
             if not self._is_failing:
-                logger.warning("The metrics can't be written to Redis; they are kept and written later: %s", error)
+                reason = str(error) or "no answer"
+                logger.warning("The metrics can't be written to Redis; they are kept and written later: %s", reason)
             self._is_failing = True
         else:
             if self._is_failing:

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from gateway.metrics.fields import TOTALS_KEY
 from gateway.metrics.samples import SAMPLE_PREFIX, NodeSample
+from gateway.metrics.scripts import READ
 from gateway.report import KEY_PREFIX
 
 READ_TIMEOUT_S = 5.0
@@ -59,24 +60,22 @@ async def read_picture(redis: Redis) -> Picture:
         raise MetricsUnavailable(f"Redis did not answer within {READ_TIMEOUT_S:g} s") from None
     except (RedisError, OSError) as error:
         raise MetricsUnavailable(f"Redis can't be read: {error}") from error
-    if b"@epoch" not in held:
+    if "@epoch" not in held:
         raise MetricsUnavailable("nothing has been counted yet, try again in a few seconds")
-    if now - float(held.get(b"@since", 0)) < SETTLE_S:
+    if now - float(held.get("@since", 0)) < SETTLE_S:
         raise MetricsUnavailable("Redis had lost the totals and gets them again, try again in a few seconds")
     read = [(key, bytes(body)) for key, body in zip(wanted, bodies, strict=True) if isinstance(body, bytes)]
     return Picture(
-        totals={field.decode(): int(value) for field, value in held.items() if not field.startswith(b"@")},
+        totals={field: int(value) for field, value in held.items() if not field.startswith("@")},
         reports=_decode([body for key, body in read if key.startswith(KEY_PREFIX.encode())], Report),
         nodes=_decode([body for key, body in read if key.startswith(SAMPLE_PREFIX.encode())], NodeSample),
     )
 
 
-async def _read_totals(redis: Redis) -> tuple[dict[bytes, bytes], float]:
-    async with redis.pipeline(transaction=False) as pipeline:
-        pipeline.hgetall(TOTALS_KEY)
-        pipeline.time()
-        held, (now, _) = await cast("Awaitable[tuple[dict[bytes, bytes], tuple[int, int]]]", pipeline.execute())
-    return held, float(now)
+async def _read_totals(redis: Redis) -> tuple[dict[str, str], float]:
+    now, packed = await cast("Awaitable[tuple[bytes, bytes]]", redis.eval(READ, 1, TOTALS_KEY))
+    flat = msgspec.msgpack.decode(packed, type=list[str])
+    return dict(zip(flat[::2], flat[1::2], strict=True)), float(now)
 
 
 def _decode(bodies: list[bytes], kind: type[T]) -> list[T]:

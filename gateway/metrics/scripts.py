@@ -6,7 +6,7 @@ from __future__ import annotations
 # everything is sent (1 or 0), then fields and values. Answers what happened, and the epoch.
 ADD = """
 local epoch = redis.call('HGET', KEYS[1], '@epoch') or ''
-if epoch ~= ARGV[2] then return {'epoch', epoch} end
+if epoch == '' or epoch ~= ARGV[2] then return {'epoch', epoch} end
 local mine = ARGV[1] .. '|'
 local number, known, is_whole = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 local held = tonumber(redis.call('HGET', KEYS[2], mine .. '@number') or '') or 0
@@ -26,6 +26,11 @@ local now = redis.call('TIME')[1]
 redis.call('HSET', KEYS[2], mine .. '@number', ARGV[3], mine .. '@seen', now)
 if is_whole and known > 0 then redis.call('HSET', KEYS[1], '@since', now) end
 return {'done', epoch}
+"""
+
+# KEYS: totals. Answers the time and the hash as MessagePack: one piece is read many times faster than thousands.
+READ = """
+return {redis.call('TIME')[1], cmsgpack.pack(redis.call('HGETALL', KEYS[1]))}
 """
 
 # KEYS: totals, shares. ARGV: the new epoch, and both hashes as DUMP gave them ('' for none).

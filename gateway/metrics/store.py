@@ -40,7 +40,8 @@ CONTACT_INTERVAL_S = 5.0
 """A process without news writes so often all the same: to notice an emptied Redis, and to be known as alive."""
 DEAD_AFTER_S = 86400.0
 """The share of a process that was not heard of for so long is removed (`gateway/metrics/pruning.py`)."""
-_MAX_FIELDS = 1000
+_MAX_FIELDS = 250
+"""In one write: a thousand busy instances must not hold up the requests of this process for long."""
 _ATTEMPTS = 5
 _KEYS = (TOTALS_KEY, SHARES_KEY)
 
