@@ -30,7 +30,7 @@ class BrokenOff(Exception):
 
 @dataclass
 class Tally:
-    """Counts by kind of request and outcome, and the first wrong answers in full."""
+    """Counts by kind of request and outcome, and the first wrong answers in full, the same one once."""
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Tally:
     def add_wrong(self, kind: str, text: str) -> None:
         """Count one wrong answer."""
         self.add(kind, "WRONG")
-        if len(self.wrong) < SHOWN:
+        if len(self.wrong) < SHOWN and f"{kind}: {text}" not in self.wrong:
             self.wrong.append(f"{kind}: {text}")
 
     def total(self, outcome: str | None = None) -> int:
