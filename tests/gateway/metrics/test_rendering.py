@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -122,6 +124,19 @@ async def test_hosts_and_gpus_have_llama_swaps_names(redis: Redis) -> None:
     assert value(rows, "llamaswap_gpu_util_percent", **gpu) == 93
     assert value(rows, "llamaswap_gpu_power_draw_watts", **gpu) == 215.5
     assert "llamaswap_gpu_fan_speed_percent" not in rows  # it has no fan, or doesn't tell
+
+
+async def test_the_manual_lists_every_metric_and_no_other(redis: Redis) -> None:
+    full = Gpu("0", "a", "b", *(1.0 for _ in range(8)))
+    sizes = {name: 1 for name in NodeSample.__struct_fields__ if name.endswith("_bytes")}
+    sample = msgspec.structs.replace(SAMPLE, gpus=[full], **sizes)
+    await redis.set("corral:node-metrics:north", msgspec.json.encode(sample))
+    answer = await render_metrics(redis, make_routes())
+    families = list(parse_text(answer.body.decode()))
+    emitted = {family.name + ("_total" if family.type == "counter" else "") for family in families}
+    manual = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    table = [line.split("|")[1] for line in manual.splitlines() if line.startswith(("| `corral_", "| `llamaswap_"))]
+    assert emitted == set(re.findall(r"`(\w+)`", " ".join(table)))
 
 
 async def test_a_deleted_instance_has_no_rows(redis: Redis) -> None:
