@@ -201,7 +201,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     swap_patience: Annotated[
         Patience,
         doc("Seconds for which a busy instance still takes new requests once another waits for its place."),
-    ] = 1
+    ] = 2
     start_on_create: Annotated[bool, doc("Creating an instance starts it unless the call says otherwise.")] = True
     default_idle_timeout: Annotated[
         Count,
