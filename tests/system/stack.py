@@ -201,6 +201,12 @@ class Stack:
         """Return the states the instance went through, oldest first."""
         return [event["to_state"] for event in self.events(name) if event["kind"] == "transition"]
 
+    def story(self, *names: str) -> list[tuple[str, str]]:
+        """Return who went into which state, in the order it happened over all these instances."""
+        told = [(event["id"], name, event) for name in names for event in self.events(name)]
+        ordered = sorted(told, key=lambda entry: entry[0])
+        return [(name, event["to_state"]) for _, name, event in ordered if event["kind"] == "transition"]
+
     def chat(self, name: str, **body: Any) -> httpx.Response:
         """Ask for a completion through ``/v1``."""
         message = {"model": name, "messages": [{"role": "user", "content": "hello"}], **body}
