@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from instances.domain.backend_info import describe_backend
+from tests.instances.shim.harness import is_alive, wait_until
 
 
 def program(folder: Path, text: str) -> str:
@@ -60,15 +60,18 @@ def test_a_failure_is_told_with_its_last_line(tmp_path: Path, change_settings: A
 def test_a_program_that_hangs_is_ended_with_its_children(
     tmp_path: Path, change_settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("instances.domain.backend_info.COMMAND_S", 1.0)
-    marker = tmp_path / "alive"
-    child = f"import time; time.sleep(2.5); open({str(marker)!r}, 'w')"
-    script = f"import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', {child!r}])\ntime.sleep(60)"
+    monkeypatch.setattr("instances.domain.backend_info.COMMAND_S", 2.0)
+    noted = tmp_path / "child"
+    script = f"""
+import subprocess, time
+child = subprocess.Popen(["/bin/sleep", "60"])
+open({str(noted)!r}, "w").write(str(child.pid))
+time.sleep(60)
+"""
     change_settings(backends_llama_cpp_command=program(tmp_path, script))
 
-    assert describe_backend("llama_cpp", "help")["error"] == "no answer within 1 s"
-    time.sleep(2)
-    assert not marker.exists()
+    assert describe_backend("llama_cpp", "help")["error"] == "no answer within 2 s"
+    wait_until(lambda: not is_alive(int(noted.read_text())), "the child is gone", seconds=5)
 
 
 def test_docker_is_honoured(tmp_path: Path, change_settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
