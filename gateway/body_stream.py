@@ -55,6 +55,7 @@ class BodyStream:
         self._inspect = inspect
         self._splice: Splice | None = None
         self._received_bytes = 0
+        self._failure: GatewayError | None = None
         self.has_ended = False
         """Whether all of the body has come; a part may still be held."""
 
@@ -109,17 +110,27 @@ class BodyStream:
         raise ClientGone
 
     async def _receive_piece(self) -> bytes:
+        if self._failure is not None:
+            raise self._failure
         message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         piece: bytes = message.get("body", b"")
         self.has_ended = not message.get("more_body", False)
+        try:
+            self._check(piece)
+        except GatewayError as error:
+            self._failure = error
+            self.has_ended = False
+            raise
+        return piece
+
+    def _check(self, piece: bytes) -> None:
         self._received_bytes += len(piece)
         if self._limit_bytes is not None and self._received_bytes > self._limit_bytes:
             raise too_large(self._limit_bytes)
         if self._inspect is not None:
             self._inspect(piece)
-        return piece
 
     def _edit(self, piece: bytes) -> bytes:
         return piece if self._splice is None else self._splice.edit(piece)

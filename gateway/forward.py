@@ -140,14 +140,13 @@ class Forwarder:
         try:
             return await self._pool.connect((route.host, route.port), limit)
         except UpstreamUnreachable as error:
-            if exchange.client_gone:
-                raise ClientGone from error
-            if exchange.upload_error is not None:
-                raise exchange.upload_error from error
-            message = f"Instance {route.name} can't be reached: {error}"
-            if limit.expired():
+            if exchange.client_gone or exchange.upload_error is not None:
+                raise exchange.upload_error or ClientGone from error
+            if error.is_timeout:
+                seconds = route.connect_timeout_s or self._pool.connect_timeout_s
+                message = f"Instance {route.name} can't be reached: no connection within {seconds:g} seconds"
                 raise GatewayError(504, "upstream_timeout", message) from error
-            raise GatewayError(502, "bad_gateway", message) from error
+            raise GatewayError(502, "bad_gateway", f"Instance {route.name} can't be reached: {error}") from error
         finally:
             exchange.dialling = None
 

@@ -20,6 +20,10 @@ _DROPPED_FROM_ANSWER = _HOP_BY_HOP | frozenset(
     b"set-cookie access-control-allow-origin access-control-allow-methods access-control-allow-headers "
     b"access-control-allow-credentials access-control-expose-headers access-control-max-age".split()
 )
+_DROPPED_FROM_HANDSHAKE = _DROPPED_FROM_REQUEST | frozenset(
+    # The gateway shakes hands with the engine by itself, and it isn't a page of some origin.
+    b"origin sec-websocket-key sec-websocket-version sec-websocket-protocol sec-websocket-extensions".split()
+)
 _FRAMING = frozenset((b"content-length", b"content-type"))
 """Headers of an answer that a `Connection` header can't take away."""
 _NOTHING: frozenset[bytes] = frozenset()
@@ -68,6 +72,23 @@ def build_request_head(
     if head.count(b"\n") != line_count or head.count(b"\r") != line_count:
         raise GatewayError(400, "invalid_request", "A header or the path contains a line break")
     return head
+
+
+def build_handshake_headers(route: Route, headers: Headers, *, client_host: str | None) -> list[tuple[str, str]]:
+    """What a WebSocket's opening handshake with the instance carries besides the protocol's own headers."""
+    kept: list[tuple[str, str]] = []
+    nominated = _find_nominated(headers)
+    forwarded_for = ""
+    for name, value in headers:
+        if name == b"x-forwarded-for":
+            forwarded_for += value.decode("latin-1") + ", "
+        elif name not in _DROPPED_FROM_HANDSHAKE and name not in nominated:
+            kept.append((name.decode("latin-1"), value.decode("latin-1")))
+    if route.upstream_key is not None:
+        kept.append(("authorization", f"Bearer {route.upstream_key}"))
+    if client_host is not None:
+        kept.append(("x-forwarded-for", forwarded_for + client_host))
+    return kept
 
 
 def _write_host(route: Route) -> bytes:

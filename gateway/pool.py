@@ -12,14 +12,18 @@ Endpoint = tuple[str, int]
 
 
 class UpstreamUnreachable(Exception):
-    """An instance could not be dialled; the text says why."""
+    """An instance could not be dialled; the text says why, `is_timeout` that it didn't answer in time."""
+
+    def __init__(self, reason: str, *, is_timeout: bool = False) -> None:
+        super().__init__(reason)
+        self.is_timeout = is_timeout
 
 
 class ConnectionPool:
     """Hands out connections and takes them back. The one used last goes out first, so surplus ones age away."""
 
     def __init__(self, *, connect_timeout_s: float, idle_timeout_s: float, max_idle: int) -> None:
-        self._connect_timeout_s = connect_timeout_s
+        self.connect_timeout_s = connect_timeout_s
         self._idle_timeout_s = idle_timeout_s
         self._max_idle = max_idle
         self._idle: dict[Endpoint, deque[UpstreamConnection]] = {}
@@ -37,16 +41,16 @@ class ConnectionPool:
 
     def limit_dialling(self, timeout_s: float) -> asyncio.Timeout:
         """What ends `connect` in time: after `timeout_s`, or the pool's own time when that is 0."""
-        return asyncio.timeout(timeout_s or self._connect_timeout_s)
+        return asyncio.timeout(timeout_s or self.connect_timeout_s)
 
     async def connect(self, endpoint: Endpoint, limit: asyncio.Timeout) -> UpstreamConnection:
-        """A new connection. Raises `UpstreamUnreachable`; `limit.expired()` tells whether it took too long."""
+        """A new connection. Raises `UpstreamUnreachable`; `is_timeout` when the limit was reached."""
         loop = asyncio.get_running_loop()
         try:
             async with limit:
                 _, connection = await loop.create_connection(lambda: UpstreamConnection(loop), *endpoint)
-        except TimeoutError:
-            raise UpstreamUnreachable("no connection in time") from None
+        except TimeoutError as error:
+            raise UpstreamUnreachable("no connection in time", is_timeout=True) from error
         except OSError as error:
             raise UpstreamUnreachable(error.strerror or str(error)) from error
         except UnicodeError as error:  # the IDNA codec of the look-up: an empty or overlong label

@@ -8,9 +8,10 @@ import socket
 import struct
 import sys
 
-_BYTES_ACKED = struct.Struct("=Q")
+_NUMBER = struct.Struct("=Q")
 _BYTES_ACKED_AT = 120
-"""Where Linux's `struct tcp_info` (linux/tcp.h, since 4.1) holds `tcpi_bytes_acked`."""
+_BYTES_SENT_AT = 200
+"""Where Linux's `struct tcp_info` (linux/tcp.h, since 4.19) holds `tcpi_bytes_acked` and `tcpi_bytes_sent`."""
 _TCP_CLOSE = 7
 """`tcpi_state` after a reset (netinet/tcp.h); after a close by the other side alone it is 8."""
 _ONE_SEGMENT = 16 * 1024
@@ -34,22 +35,26 @@ def may_have_read(transport: asyncio.Transport, sent_before: int, sent: int, err
     """Whether a program on the other side of a lost connection may have read any of the last `sent` bytes.
 
     `sent_before` bytes had gone before them; `error` is the one that ended the connection, None for an orderly close.
-    Linux tells what the other system has received: the last segment that comes, even one that closes, says it. Besides,
-    a close that is followed by a reset comes from a program that closed without having read what was there; what fits
-    into one segment it would have read at once. Elsewhere only a reset tells that.
+    Only Linux tells enough to say no:
+
+    - The segment that closes a connection says as well what the other system has received until then.
+    - A close that is followed by a reset comes from a program that has closed without reading what was there; what
+      comes in one segment is read at once or not at all.
+    - A reset alone may follow upon a part that was read. But it may have come before anything was sent.
     """
     if sys.platform != "linux":
-        return not isinstance(error, (ConnectionResetError, BrokenPipeError))
+        return True
     try:
-        info = _find_socket(transport).getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED_AT + 8)
-        (acknowledged,) = _BYTES_ACKED.unpack_from(info, _BYTES_ACKED_AT)
+        info = _find_socket(transport).getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_SENT_AT + 8)
+        (acknowledged,) = _NUMBER.unpack_from(info, _BYTES_ACKED_AT)
+        (all_sent,) = _NUMBER.unpack_from(info, _BYTES_SENT_AT)
     except (OSError, struct.error):
         return True
-    # The opening of the connection counts as one byte.
-    if sent_before <= acknowledged <= sent_before + 1:
+    if error is not None and not isinstance(error, BrokenPipeError):
+        return bool(all_sent > sent_before)
+    if sent_before <= acknowledged <= sent_before + 1:  # the opening of the connection counts as one byte
         return False
-    was_reset_after_close = error is None and info[0] == _TCP_CLOSE
-    return not (was_reset_after_close and sent <= _ONE_SEGMENT)
+    return info[0] != _TCP_CLOSE or sent > _ONE_SEGMENT
 
 
 def read_leftover(transport: asyncio.Transport) -> bytes:

@@ -61,7 +61,7 @@ class Call:
                 self.received += len(piece)
                 yield piece
         elif self.headers.get("transfer-encoding") == "chunked":
-            while size := int(await self.reader.readline(), 16):
+            while size := int(await self.reader.readuntil(b"\r\n"), 16):
                 piece = await self.reader.readexactly(size)
                 self.received += size
                 await self.reader.readexactly(2)
