@@ -22,6 +22,7 @@ from accounts.domain.keys import create_key
 from accounts.enums import KeyKind, Role
 from accounts.models import ApiKey, User
 from instances.enums import State
+from instances.logs import root_http, upstream, watch
 from instances.logs.hub import LogHub, close_hub, get_hub
 from instances.logs.pump import LogPump
 from instances.models import Instance, Node, Run
@@ -173,6 +174,13 @@ async def pump(client: redis.asyncio.Redis) -> AsyncIterator[StartPump]:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture
+def frequent_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the time after which the database is looked at again without an event, from two seconds."""
+    for module in (watch, root_http, upstream):
+        monkeypatch.setattr(module, "LOOK_S", 0.3)
 
 
 @pytest.fixture

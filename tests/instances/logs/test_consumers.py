@@ -215,6 +215,7 @@ async def test_rights_are_asked_for_again_though_events_never_pause(
             await sending
 
 
+@pytest.mark.usefixtures("frequent_looks")
 async def test_a_deleted_instance_closes_the_socket_of_its_log(
     start_run: StartRun, web: WebServer, key: dict[str, str], instance: Instance
 ) -> None:

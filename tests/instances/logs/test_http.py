@@ -85,6 +85,7 @@ async def test_curl_sees_old_lines_and_then_new_ones_as_text(
         assert (await anext(texts)) == "line 200\nline 201\noops\n"
 
 
+@pytest.mark.usefixtures("frequent_looks")
 async def test_a_whole_run_begins_and_ends_with_markers(
     start_run: StartRun, pump: StartPump, web: WebServer, key: dict[str, str], instance: Instance
 ) -> None:

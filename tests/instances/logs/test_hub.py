@@ -232,6 +232,7 @@ async def test_a_follower_that_stops_reading_holds_up_nobody_and_costs_no_more_t
     assert texts(await collect(lazy, "line 99999")) == numbered(10, 99_990)
 
 
+@pytest.mark.usefixtures("frequent_looks")
 async def test_a_follower_moves_on_to_the_next_run(
     start_run: StartRun, pump: StartPump, follow: Follow, instance: Instance
 ) -> None:
@@ -250,6 +251,7 @@ async def test_a_follower_moves_on_to_the_next_run(
     assert kinds == [(RunBegins, first.pk), (RunEnds, first.pk), (RunBegins, second.pk)]
 
 
+@pytest.mark.usefixtures("frequent_looks")
 async def test_a_follower_waits_for_the_first_run_of_an_instance(
     start_run: StartRun, pump: StartPump, follow: Follow
 ) -> None:
@@ -292,6 +294,7 @@ async def test_the_log_of_a_run_whose_stream_expired_comes_from_the_file(
     assert await client.exists(stream_key(run.pk)) == 0
 
 
+@pytest.mark.usefixtures("frequent_looks")
 async def test_a_run_whose_pump_was_killed_ends_all_the_same(
     start_run: StartRun, pump: StartPump, follow: Follow, client: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +313,7 @@ async def test_a_run_whose_pump_was_killed_ends_all_the_same(
     assert texts(seen + await collect(follower, RunEnds)) == numbered(0, 20)
 
 
+@pytest.mark.usefixtures("frequent_looks")
 async def test_following_ends_with_the_instance(
     start_run: StartRun, pump: StartPump, follow: Follow, instance: Instance
 ) -> None:

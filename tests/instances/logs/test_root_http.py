@@ -14,7 +14,7 @@ from accounts.enums import KeyKind, PermissionMode, Role
 from accounts.models import ApiKey, User
 from instances.domain.transitions import record_event, transition
 from instances.enums import ShareLevel, State
-from instances.logs import root_http, session, upstream
+from instances.logs import root_http, session
 from instances.logs.database import run_query
 from instances.models import Instance, InstanceEvent, InstanceShare, KeyPermission
 from tests.instances.logs.conftest import StartPump, StartRun
@@ -27,13 +27,6 @@ INVALID = "invalid logger. Use 'proxy', 'upstream' or a model's ID"
 @pytest.fixture
 def key(management_key: tuple[ApiKey, str]) -> dict[str, str]:
     return {"Authorization": f"Bearer {management_key[1]}"}
-
-
-@pytest.fixture
-def frequent_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the time after which a stream looks again without having been told to."""
-    monkeypatch.setattr(root_http, "LOOK_S", 0.3)
-    monkeypatch.setattr(upstream, "LOOK_S", 0.3)
 
 
 async def get(web: WebServer, path: str, headers: dict[str, str] | None = None, method: str = "GET") -> httpx.Response:
@@ -168,6 +161,7 @@ async def test_messages_about_deleted_instances_are_for_those_who_see_all(
 # What one model prints
 
 
+@pytest.mark.usefixtures("frequent_looks")
 async def test_a_models_raw_output_is_kept_over_restarts(
     start_run: StartRun, pump: StartPump, web: WebServer, key: dict[str, str]
 ) -> None:
