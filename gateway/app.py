@@ -20,7 +20,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from gateway.accounting import Recorder, end_reading, next_request_id
+from gateway.accounting import Recorder, UsageReader, end_reading, next_request_id
 from gateway.activity import Activity
 from gateway.asgi import ASGIApp, Receive, Scope, Send
 from gateway.authenticate import Authenticator, SessionLookUp
@@ -50,6 +50,7 @@ from gateway.routes import RouteTable
 from gateway.runtime import EventLayer, Runtime
 from gateway.scrape import ScrapeRoute
 from gateway.serving import Serving
+from gateway.sockets import SocketRoutes, handles_socket
 from gateway.structs import Principal, Snapshot
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class GatewayApp:
         runtime: Runtime,
         cors: CorsPolicy,
         dispatcher: Dispatcher,
+        sockets: SocketRoutes,
         activity: Activity,
         demand: Demand,
         pool: ConnectionPool,
@@ -89,6 +91,7 @@ class GatewayApp:
         self.runtime = runtime
         self._cors = cors
         self._dispatcher = dispatcher
+        self._sockets = sockets
         self._close = close
         self._finish = finish
         self._recorder = recorder
@@ -103,6 +106,10 @@ class GatewayApp:
             if not self._is_started:
                 await self.start()
             await self._serve(part, Exchange(scope, receive, send))
+        elif kind == "websocket" and handles_socket(scope["path"]):
+            if not self._is_started:
+                await self.start()
+            await self._carry(self._sockets.open(scope, receive, send))
         elif kind == "lifespan":
             await self._live(receive, send)
         else:
@@ -134,6 +141,13 @@ class GatewayApp:
                 await self.stop()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+    async def _carry(self, exchange: Exchange) -> None:
+        exchange.request_id = next_request_id()
+        try:
+            await self._sockets.serve(exchange)
+        finally:
+            self._finish(exchange)
 
     async def _serve(self, part: Part, exchange: Exchange) -> None:
         request_id = exchange.request_id = next_request_id()
@@ -222,7 +236,7 @@ def build_gateway(
         Authenticator(config, keys, session_principal),
         routes,
         demand,
-        Forwarder(pool, activity),
+        Forwarder(pool, activity, UsageReader.for_answer),
         look_again=runtime.look_again,
         max_body_bytes=config.max_body_bytes,
         max_upload_bytes=config.max_upload_bytes,
@@ -263,6 +277,7 @@ def build_gateway(
         runtime=runtime,
         cors=CorsPolicy(config.allowed_origins),
         dispatcher=dispatcher,
+        sockets=SocketRoutes(serving, activity),
         activity=activity,
         demand=demand,
         pool=pool,
