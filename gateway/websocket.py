@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection
@@ -16,6 +17,9 @@ from gateway.asgi import Message, Receive, Scope, Send
 from gateway.errors import OPENAI, ClientGone, GatewayError, render_error
 from gateway.headers import build_handshake_headers
 from gateway.structs import Route
+
+_protocol_logger = logging.getLogger(f"{__name__}.protocol")
+_protocol_logger.setLevel(logging.WARNING)  # each connection would be worth two lines to it
 
 MESSAGE_LIMIT = 16 * 1024 * 1024
 """Bytes of one message of an engine; the web server has a limit of its own for those of clients."""
@@ -108,7 +112,9 @@ class _Dial:
 
     async def _shake_hands(self) -> ClientConnection:
         def make_connection() -> ClientConnection:
-            protocol = ClientProtocol(self._uri, subprotocols=self._subprotocols or None, max_size=MESSAGE_LIMIT)
+            protocol = ClientProtocol(
+                self._uri, subprotocols=self._subprotocols or None, max_size=MESSAGE_LIMIT, logger=_protocol_logger
+            )
             # A busy engine may not answer pings for minutes; the web server pings the client.
             return ClientConnection(
                 protocol, ping_interval=None, close_timeout=_CLOSE_TIMEOUT_S, max_queue=_HELD_MESSAGES

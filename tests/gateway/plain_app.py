@@ -113,6 +113,7 @@ class PlainApp:
             timeout_graceful_shutdown=1,
             ws_max_size=16 * 1024 * 1024,
             ws_per_message_deflate=False,
+            proxy_headers=False,
         )
         self._server = uvicorn.Server(config)
         self._server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]

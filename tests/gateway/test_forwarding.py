@@ -12,6 +12,13 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from gateway.activity import Activity
+from gateway.asgi import Message
+from gateway.body import hold_body
+from gateway.exchange import Exchange
+from gateway.forward import Forwarder
+from gateway.pool import ConnectionPool
+from gateway.routes import RouteTable
 from tests.gateway.fake_engines import EagerCloser
 from tests.gateway.harness import UPSTREAM_KEY, Call, Gateway, RawClient, Upstream, make_route, wait_until
 
@@ -475,3 +482,37 @@ async def test_idle_connections_are_closed_after_a_while_and_with_their_route(up
         assert gateway.app.pool.count_idle(endpoint) == 1
         await gateway.set_routes(make_route())
         assert gateway.app.pool.count_idle(endpoint) == 0
+
+
+@pytest.mark.parametrize("is_supported", [True, False])
+async def test_trailers_are_passed_on_where_the_server_can_send_them(upstream: Upstream, is_supported: bool) -> None:
+    async def reply(call: Call) -> None:
+        await call.read_body()
+        await call.write(b"HTTP/1.1 200 OK\r\nTrailer: x-sum\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await call.write(b"2\r\nok\r\n0\r\nX-Sum: 7\r\nSet-Cookie: a=b\r\n\r\n")
+
+    upstream.handler = reply
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"method": "POST", "path": "/x", "headers": [], "extensions": {"http.response.trailers": {}}}
+    if not is_supported:
+        del scope["extensions"]
+    pool = ConnectionPool(connect_timeout_s=1, idle_timeout_s=1, max_idle=1)
+    forwarder = Forwarder(pool, Activity(RouteTable(), on_drain=lambda: None))
+    exchange = Exchange(scope, receive, send)
+    await forwarder.forward(exchange, make_route(upstream), b"/x", b"", hold_body(b"{}"))
+    pool.close()
+    assert sent[1]["body"] == b"ok"
+    if is_supported:
+        assert sent[0]["trailers"] is True
+        trailers = {"type": "http.response.trailers", "headers": [(b"x-sum", b"7")], "more_trailers": False}
+        assert sent[2:] == [trailers]
+    else:
+        assert len(sent) == 2
+        assert "trailers" not in sent[0]
