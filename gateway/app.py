@@ -39,10 +39,12 @@ from gateway.inference import InferenceRoutes
 from gateway.inner_models import InnerModels
 from gateway.instance_proxy import InstanceProxyRoutes
 from gateway.keys import KeyCache
+from gateway.limits import Limits
 from gateway.llama_cpp import LlamaCppRoutes
 from gateway.metrics import Metrics, Rendering, refuse_rendering, render_metrics
 from gateway.model_list import ModelList
 from gateway.model_proxy import ModelProxyRoutes
+from gateway.peers import Peers
 from gateway.pool import ConnectionPool
 from gateway.report import Reporter, name_process
 from gateway.router_mode import RouterModeRoutes
@@ -163,6 +165,7 @@ class GatewayApp:
         except ClientGone:
             exchange.outcome = "client_gone"
         finally:
+            self.demand.leave(exchange)
             if exchange.release is not None:
                 exchange.release_body()
             self._finish(exchange)
@@ -216,6 +219,7 @@ def build_gateway(
         queue_limit=config.queue_limit,
         timeout_s=config.on_demand_start_timeout_s,
         on_change=reporter.publish_now,
+        limits=Limits(Peers(process), make_broker(redis_url)),
     )
     routes.add_listener(reporter.publish_now)
     routes.add_listener(lambda: pool.retain(_list_endpoints(routes)))
@@ -229,6 +233,7 @@ def build_gateway(
         load_snapshot=load_in_thread,
         events=channel_layer,
         background=background,
+        announce=reporter.announce,
         is_broker_up=reporter.ping,
         refresh_interval_s=config.refresh_interval_s,
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from redis.asyncio import Connection, Redis
 
+_CANCEL_AGAIN_S = 0.2
 
-def make_broker(redis_url: str, on_connection: Callable[[], None]) -> Redis:
+
+def make_broker(redis_url: str, on_connection: Callable[[], None] | None = None) -> Redis:
     """A client that connects when it is first used and again whenever the connection was lost.
 
     `on_connection` is called each time: after a loss, what was published meanwhile has been missed.
@@ -15,6 +18,17 @@ def make_broker(redis_url: str, on_connection: Callable[[], None]) -> Redis:
 
     async def greet(connection: Connection) -> None:
         await connection.on_connect()
-        on_connection()
+        if on_connection is not None:
+            on_connection()
 
     return Redis.from_url(redis_url, redis_connect_func=greet)
+
+
+async def end_task(task: asyncio.Task[None]) -> None:
+    """Cancel a task that talks to Redis and return when it has ended.
+
+    redis-py 8.1 loses a cancellation that arrives while it opens a connection, so it is repeated.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait((task,), timeout=_CANCEL_AGAIN_S)

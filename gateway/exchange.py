@@ -9,6 +9,7 @@ from typing import Literal
 
 from gateway.accounting.reader import UsageReader
 from gateway.accounting.usage import Usage
+from gateway.admission import Admission
 from gateway.asgi import Headers, Receive, Scope, Send
 from gateway.errors import GatewayError
 from gateway.structs import Principal, Route
@@ -24,6 +25,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "admission",
         "client_gone",
         "connection",
         "dialling",
@@ -67,6 +69,8 @@ class Exchange:
         """Headers that every answer to this request carries."""
         self.principal: Principal | None = None
         self.route: Route | None = None
+        self.admission: Admission | None = None
+        """What the waiting line and the limits know about it; None when neither was concerned."""
         self.model = ""
         """The model as the client named it."""
         self.status = 0

@@ -9,7 +9,7 @@ from gateway.model_list import ModelList
 from gateway.named import HeldBody, NamedBody, find_query_model
 from gateway.native import find_native_path
 from gateway.serving import Serving
-from gateway.structs import Principal
+from gateway.structs import Principal, Route
 
 _WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
 _LIST_PATHS = ("/v1/models", "/models")
@@ -63,6 +63,7 @@ class InferenceRoutes:
             lambda: serving.routes.resolve_model(model),
             lambda: unknown_model(model),
             keep_reading=named.keep_reading,
+            body=named.body.data if isinstance(named, HeldBody) else b"",
         )
         await serving.forward(exchange, route, target, named.ask_for(wanted))
 
@@ -70,8 +71,14 @@ class InferenceRoutes:
         self, exchange: Exchange, principal: Principal, named: NamedBody, target: bytes
     ) -> None:
         """Forward to the only ready model; a request without a name never starts one (llama-swap's reference, 8-11)."""
-        route = self._serving.routes.find_only_ready(principal)
-        if route is None:
+        routes = self._serving.routes
+
+        def look() -> tuple[Route] | None:
+            route = routes.find_only_ready(principal)
+            return None if route is None else (route,)
+
+        if look() is None:
             raise no_model()
+        (route,) = await self._serving.reach(exchange, self._authenticator.require_inference, look, no_model)
         exchange.model = route.name
         await self._serving.forward(exchange, route, target, named.ask_for(None))

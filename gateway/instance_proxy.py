@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-from gateway.errors import MANAGEMENT, GatewayError, forbidden_instance, unknown_instance
+from gateway.errors import MANAGEMENT, forbidden_instance, unknown_instance
 from gateway.exchange import Exchange
 from gateway.serving import Serving
 
@@ -44,9 +44,6 @@ class InstanceProxyRoutes:
         if not principal.may_use(route.instance_id):
             raise forbidden_instance()
         body = await self._serving.read_for(exchange, route)
-        # The instance may have stopped while the body came.
-        route = self._serving.routes.by_name.get(name, route)
-        if not route.is_routable:
-            exchange.route = route
-            raise GatewayError(503, "instance_not_running", "Instance is not running")
+        exchange.route = route
+        route = await self._serving.reach_running(exchange, principal, lambda: self._serving.routes.by_name.get(name))
         await self._serving.forward(exchange, route, path, body)

@@ -78,7 +78,9 @@ class LlamaCppRoutes:
         if not route.is_routable:
             raise GatewayError(400, "instance_not_running", "Instance is not running")
         exchange.extra_headers += _UI
-        await self._serving.forward(exchange, route, b"/", await begin_body(exchange))
+        body = await begin_body(exchange)
+        route = await self._serving.reach_running(exchange, ANONYMOUS, lambda: self._serving.routes.by_name.get(name))
+        await self._serving.forward(exchange, route, b"/", body)
         return True
 
 

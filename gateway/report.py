@@ -14,13 +14,13 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.activity import Activity
+from gateway.broker import end_task
 from gateway.demand import Demand, WaitingReport
+from gateway.peers import CHANNEL, KEY_PREFIX
 from gateway.routes import RouteTable
 
 logger = logging.getLogger(__name__)
 
-CHANNEL = "corral:gateway"
-KEY_PREFIX = "corral:gateway:"
 KEY_LIFETIME_S = 5
 HEARTBEAT_S = 1.0
 COUNT_INTERVAL_S = 0.2
@@ -29,8 +29,9 @@ COUNT_INTERVAL_S = 0.2
 class GatewayReport(msgspec.Struct, frozen=True):
     """One process's report, keyed by instance id.
 
-    A routable instance is in `in_flight` even when idle; one without a route only while requests still run, so its
-    absence says that this process sends it nothing (more).
+    A routable instance is in `in_flight` even when idle; one without a route only while requests still run. An instance
+    that is in `stopping` and not in `in_flight` is let go for good: the routes are never replaced by older ones. Mere
+    absence says less, since routes that are a moment old may still become those in which the instance was ready.
     """
 
     process: str
@@ -38,6 +39,13 @@ class GatewayReport(msgspec.Struct, frozen=True):
     in_flight: dict[int, int]
     last_used: dict[int, float]
     waiting: dict[int, WaitingReport]
+    stopping: dict[int, float] = {}
+    """Instances known to be stopping, with the moment at which they began to (seconds since the epoch, as the database
+    has it)."""
+    in_work: dict[int, int] = {}
+    """Places held at instances with a `concurrency_limit`."""
+    ended: bool = False
+    """Whether this is the process's last word."""
 
 
 def name_process() -> str:
@@ -49,8 +57,8 @@ class Reporter:
     """Publishes the report: at once after `publish_now`, within 0.2 s of a request, and every second regardless."""
 
     def __init__(self, redis: Redis, process: str, routes: RouteTable) -> None:
+        self.process = process
         self._redis = redis
-        self._process = process
         self._routes = routes
         self._wanted = asyncio.Event()
         self._is_failing = False
@@ -67,19 +75,27 @@ class Reporter:
         """Something changed that somebody may be waiting for."""
         self._wanted.set()
 
+    async def announce(self) -> None:
+        """Tell that this process lives, before it knows any route; without success if Redis is away."""
+        await self._publish(self._build_empty(ended=False))
+
     def build_report(self, activity: Activity, demand: Demand) -> GatewayReport:
         """The report of this moment."""
-        in_flight = {route.instance_id: 0 for route in self._routes.by_id.values() if route.is_routable}
+        routes = self._routes.by_id.values()
+        in_flight = {route.instance_id: 0 for route in routes if route.is_routable}
         return GatewayReport(
-            process=self._process,
+            process=self.process,
             sent=time.time(),
             in_flight=in_flight | activity.in_flight,
             last_used=dict(activity.last_used),
             waiting=demand.report(),
+            stopping={route.instance_id: route.state_changed_at for route in routes if route.state == "stopping"},
+            in_work=demand.limits.report(),
         )
 
     async def run(self, activity: Activity, demand: Demand) -> None:
-        """Publish until cancelled; says good-bye with an empty report and removes the key."""
+        """Publish, and listen to the other processes, until cancelled; says good-bye and removes the key."""
+        limits = asyncio.create_task(demand.limits.run(), name="gateway-limits")
         next_heartbeat = time.monotonic()
         try:
             while True:
@@ -90,23 +106,27 @@ class Reporter:
                     await self._publish(self.build_report(activity, demand))
                 await wait_for_event(self._wanted, COUNT_INTERVAL_S)
         finally:
+            await end_task(limits)
             await self._say_goodbye()
 
     async def _publish(self, report: GatewayReport) -> None:
         body = msgspec.json.encode(report)
         async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.set(KEY_PREFIX + self._process, body, ex=KEY_LIFETIME_S)
+            pipeline.set(KEY_PREFIX + self.process, body, ex=KEY_LIFETIME_S)
             pipeline.publish(CHANNEL, body)
             await self._attempt(pipeline.execute)
 
     async def _say_goodbye(self) -> None:
-        farewell = msgspec.json.encode(
-            GatewayReport(process=self._process, sent=time.time(), in_flight={}, last_used={}, waiting={})
-        )
+        farewell = msgspec.json.encode(self._build_empty(ended=True))
         async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.delete(KEY_PREFIX + self._process)
+            pipeline.delete(KEY_PREFIX + self.process)
             pipeline.publish(CHANNEL, farewell)
             await self._attempt(pipeline.execute)
+
+    def _build_empty(self, *, ended: bool) -> GatewayReport:
+        return GatewayReport(
+            process=self.process, sent=time.time(), in_flight={}, last_used={}, waiting={}, ended=ended
+        )
 
     async def _attempt(self, execute: Callable[[], object]) -> None:
         try:

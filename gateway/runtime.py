@@ -48,6 +48,7 @@ class Runtime:
         load_snapshot: Callable[[], Awaitable[Snapshot]],
         events: EventLayer | None,
         background: Mapping[str, Callable[[], Coroutine[Any, Any, None]]],
+        announce: Callable[[], Awaitable[None]],
         is_broker_up: Callable[[], Awaitable[bool]],
         refresh_interval_s: float,
     ) -> None:
@@ -56,9 +57,11 @@ class Runtime:
         self._load_snapshot = load_snapshot
         self._events = events
         self._background = background
+        self._announce = announce
         self._is_broker_up = is_broker_up
         self._refresh_interval_s = refresh_interval_s
         self._refresh_wanted = asyncio.Event()
+        self._refreshing = asyncio.Lock()
         self._is_failing = False
         self._tasks: list[asyncio.Task[None]] = []
         self._look: asyncio.Task[None] | None = None
@@ -67,6 +70,8 @@ class Runtime:
 
     async def start(self) -> None:
         """Read the routes once, as well as possible, and start the tasks."""
+        # Before the first reading: who drains an instance then knows that somebody may have read it as ready.
+        await self._announce()
         await self._refresh()
         self._tasks = [
             asyncio.create_task(self._keep_refreshing(), name="gateway-refresh"),
@@ -116,6 +121,12 @@ class Runtime:
             await asyncio.sleep(_MIN_REFRESH_GAP_S)
 
     async def _refresh(self) -> None:
+        # One reading at a time: of two at once the older could be the last to arrive, and bring back a route whose
+        # instance is being stopped, after the report that it is gone.
+        async with self._refreshing:
+            await self._read_routes()
+
+    async def _read_routes(self) -> None:
         known = self.routes.by_id.keys()
         try:
             snapshot = await self._load_snapshot()

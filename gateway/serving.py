@@ -95,13 +95,15 @@ class Serving:
         unknown: Callable[[], GatewayError],
         *,
         keep_reading: KeepReading | None = None,
+        body: bytes = b"",
     ) -> F:
-        """What `look` finds, a route and more, once its instance is ready and may be used.
+        """What `look` finds, a route and more, once its instance is ready, may be used and takes the request.
 
         Forward without awaiting anything in between.
 
         `exchange.principal` must be set. While the instance starts, `keep_reading` watches the client; without it the
-        body must have been read. Raises `GatewayError` and `ClientGone`.
+        body must have been read. `body`, where it is JSON, says whether the client streams and so can hear of the
+        loading. Raises `GatewayError` and `ClientGone`.
         """
         while True:
             found = await self.find(look)
@@ -111,15 +113,31 @@ class Serving:
             principal = exchange.principal
             if principal is None or not principal.may_use(route.instance_id):
                 raise forbidden_instance()
-            if route.is_routable:
+            if self.demand.is_open(exchange, route):
                 return found
             began = time.monotonic()
             try:
-                await self.demand.wait_ready(route, principal, _watch(exchange, keep_reading))
+                await self.demand.admit(exchange, route, principal, _watch(exchange, keep_reading), body=body)
             finally:
                 exchange.queued_s += time.monotonic() - began
             # Keys and routes may have changed during the wait.
             exchange.principal = await authenticate(exchange)
+
+    async def reach_running(self, exchange: Exchange, principal: Principal, look: Callable[[], Route | None]) -> Route:
+        """What `look` finds if it runs, for requests that start nothing. Forward without awaiting anything in between.
+
+        The request's body must have been begun: the instance may stop while it comes. Raises `GatewayError` 503 when
+        the instance isn't running and 429 when it has no place for the request.
+        """
+        while True:
+            route = look()
+            if route is not None:
+                exchange.route = route
+            if route is None or not route.is_routable:
+                raise GatewayError(503, "instance_not_running", "Instance is not running")
+            if self.demand.is_open(exchange, route):
+                return route
+            await self.demand.admit(exchange, route, principal, exchange.receive)
 
     async def forward(self, exchange: Exchange, route: Route, path: bytes, body: RequestBody) -> None:
         """Forward to `path` of the instance, the client's query without its key."""

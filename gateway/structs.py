@@ -95,6 +95,11 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         """Whether requests may be forwarded now."""
         return self.state == "ready" and not self.disabled
 
+    @property
+    def is_queued(self) -> bool:
+        """Whether it is to start and can't yet; then `reason` says what it waits for."""
+        return self.state == "stopped" and self.is_wanted
+
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Every instance at one moment."""

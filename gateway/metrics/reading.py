@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from gateway.metrics.fields import TOTALS_KEY
 from gateway.metrics.samples import SAMPLE_PREFIX, NodeSample
 from gateway.metrics.scripts import READ
-from gateway.report import KEY_PREFIX
+from gateway.peers import KEY_PREFIX
 
 READ_TIMEOUT_S = 5.0
 SETTLE_S = 3.0

@@ -70,7 +70,8 @@ async def test_a_report_is_kept_and_published_every_second(
     gaps = [after - before for before, after in zip(listener.times[1:], listener.times[2:], strict=False)]
     assert all(0.7 < gap < 1.6 for gap in gaps)
     report = listener.last
-    assert set(report) == {"process", "sent", "in_flight", "last_used", "waiting"}
+    expected = {"process", "sent", "in_flight", "last_used", "waiting", "stopping", "in_work", "ended"}
+    assert set(report) == expected
     assert abs(report["sent"] - time.time()) < 2
     key = f"corral:gateway:{report['process']}"
     assert json.loads(await redis.get(key))["process"] == report["process"]
