@@ -174,7 +174,7 @@ class InstanceActor:
         state = ShimState()
         if self.shim is not None:
             if self.row.state != State.STARTING:
-                await self._drain(began)
+                await self._drain(began, await self._database(read_change, self.row.pk))
             state = await end_process(self.active_shim, settings.CORRAL.stop_timeout)
         await asyncio.to_thread(end_strays, self.active_run.token)
         if not await wait_until_port_is_free(self.active_run.port, 5):
@@ -182,9 +182,9 @@ class InstanceActor:
         await self._end_run(Ending(State.STOPPED, reason=self.stop_reason), state.exit_code)
         self.stop_reason, self.stop_drains_fully = "", False
 
-    async def _drain(self, since: float) -> None:
+    async def _drain(self, since: float, stopped_at: float) -> None:
         limit = None if self.stop_drains_fully else since + settings.CORRAL.drain_timeout
-        while self.active_shim.is_alive() and not self.around.reports.is_drained(self.row.pk, since):
+        while self.active_shim.is_alive() and not self.around.reports.is_drained(self.row.pk, since, stopped_at):
             if limit is not None and time.monotonic() >= limit:
                 count = self.around.reports.in_flight(self.row.pk)
                 logger.warning("instance %s: %s requests were cut off after the drain time", self.row.name, count)
@@ -368,6 +368,12 @@ class InstanceActor:
 
     async def _database(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         return await self.around.database.run(function, *args, **kwargs)
+
+
+def read_change(instance_id: int) -> float:
+    """When the instance's state last changed, in seconds since the epoch; 0 when it is gone."""
+    changed_at = Instance.objects.filter(pk=instance_id).values_list("state_changed_at", flat=True).first()
+    return changed_at.timestamp() if changed_at else 0.0
 
 
 def read_wish(instance_id: int) -> bool:

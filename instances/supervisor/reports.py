@@ -23,6 +23,10 @@ SETTLE_S = 1.5
 """Every web process reports at least once a second."""
 ALIVE_FOR_S = 3.0
 """A web process that has not reported for so long is taken for dead; its requests died with it."""
+KEY_LIFETIME_S = 5.0
+"""How long a report stays in Redis, as its writer says."""
+SURE_AFTER_S = 5.0
+"""After so long every web process has read its routes anew, whatever it could make of the instance's row."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,10 @@ class Report:
     last_used: dict[int, float] = field(default_factory=dict)
     used: dict[int, float] = field(default_factory=dict)
     waiting: dict[int, Waiting] = field(default_factory=dict)
+    stopping: dict[int, float] = field(default_factory=dict)
+    """Instances that it knows to be stopping, and since when: what the database says, in seconds since the epoch."""
+    ended: bool = False
+    """Whether the process has said good-bye."""
 
 
 def parse_report(data: bytes | str, received: float) -> Report:
@@ -82,6 +90,8 @@ def parse_report(data: bytes | str, received: float) -> Report:
                 )
                 for key, entry in content.get("waiting", {}).items()
             },
+            stopping={int(key): float(at) for key, at in content.get("stopping", {}).items()},
+            ended=bool(content.get("ended", False)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"not a gateway report: {error}") from error
@@ -107,14 +117,17 @@ class GatewayReports:
         """Whether every living web process has had the time to report since Redis was reached."""
         return self._connected_at is not None and self._clock() - self._connected_at > SETTLE_S
 
-    def accept(self, data: bytes | str) -> None:
-        """Take in a report and wake whoever waits for news; a malformed one is logged and dropped."""
+    def accept(self, data: bytes | str, *, age_s: float = 0.0) -> None:
+        """Take in a report that was sent so long ago and wake whoever waits for news; drop a malformed one."""
         try:
-            report = parse_report(data, self._clock())
+            report = parse_report(data, self._clock() - age_s)
         except ValueError as error:
             logger.warning("dropped a report: %s", error)
             return
-        self._reports[report.process] = report
+        if report.ended:
+            self._reports.pop(report.process, None)
+        else:
+            self._reports[report.process] = report
         self._news.set()
 
     def living(self) -> list[Report]:
@@ -144,14 +157,20 @@ class GatewayReports:
         knows = (report.received > ready_since and instance_id in report.in_flight for report in self.living())
         return all(knows)
 
-    def is_drained(self, instance_id: int, since: float) -> bool:
-        """Whether every living web process has let go of the instance.
+    def is_drained(self, instance_id: int, since: float, stopped_at: float) -> bool:
+        """Whether every living web process has let go of the instance for good.
 
-        Each must have said, after monotonic time ``since``, that it neither routes to the instance nor has a request in
-        flight to it. A process that died is not waited for. False while not all is known.
+        Each must have said that it knows of this stop, which the database dates ``stopped_at`` (seconds since the
+        epoch), and has no request in flight to the instance. That it doesn't mention the instance is not enough: it may
+        not have known it as ready yet, be reading just now how it was before the stop, and send it requests from then
+        on. Who can't make a route of the row never knows of the stop; its silence counts some seconds after monotonic
+        time ``since``. A process that died is not waited for. False while not all is known.
         """
-        let_go = (report.received > since and instance_id not in report.in_flight for report in self.living())
-        return self.are_complete and all(let_go)
+        return self.are_complete and all(
+            instance_id not in report.in_flight
+            and (report.stopping.get(instance_id) == stopped_at or report.received > since + SURE_AFTER_S)
+            for report in self.living()
+        )
 
     async def wait_for_news(self, timeout_s: float) -> None:
         """Return at the next report, or after the time."""
@@ -165,9 +184,10 @@ class GatewayReports:
 async def read_current_reports(client: redis.asyncio.Redis, reports: GatewayReports) -> None:
     """Take in what the web processes last said, for a supervisor that has just started."""
     async for key in client.scan_iter(match=REPORT_KEYS):
-        data = await client.get(key)
-        if data:
-            reports.accept(data)
+        data, left_ms = await client.get(key), await client.pttl(key)
+        if data and left_ms > 0:
+            # What a process said before it died must not make it live longer.
+            reports.accept(data, age_s=max(0.0, KEY_LIFETIME_S - left_ms / 1000))
 
 
 async def listen(
