@@ -1,11 +1,12 @@
 """The HTTP side of the fake engine.
 
 Public: ``GET /health`` (200 or 503 while loading), ``GET /v1/models`` and ``/models``, ``GET /stats``.
-With the key, if there is one: ``POST /v1/chat/completions``, ``/v1/completions`` (whole and streamed) and
-``/v1/embeddings``; any method ``/echo...`` (method, path, headers and body as JSON), ``/upload`` (size and SHA-256 of
-a body that is read in pieces), ``GET /download?bytes=N`` (N times "x" with a length), ``/status/<code>`` (that status;
-``?body=``), ``/sleep?seconds=S``, ``/crash?code=N`` (the process exits without an answer), ``/cut`` (half a chunked
-answer, then the connection closes), ``GET /ws`` with an upgrade (echoes text and binary messages).
+With the key, if there is one: ``POST /v1/chat/completions``, ``/v1/completions`` (whole and streamed),
+``/v1/embeddings`` and ``/v1/audio/transcriptions`` (the text is the form's size and SHA-256); any method ``/echo...``
+(method, path, headers and body as JSON), ``/upload`` (size and SHA-256 of a body that is read in pieces), ``GET
+/download?bytes=N`` (N times "x" with a length), ``/status/<code>`` (that status; ``?body=``), ``/sleep?seconds=S``,
+``/crash?code=N`` (the process exits without an answer), ``/cut`` (half a chunked answer, then the connection closes),
+``GET /ws`` with an upgrade (echoes text and binary messages).
 
 ``/stats`` counts ``requests``, ``active`` and ``left`` (streams whose client went away before the end).
 """
@@ -27,6 +28,7 @@ from websocket_echo import echo_messages
 PIECE = 64 * 1024
 PUBLIC = {"/health", "/models", "/v1/models", "/stats"}
 INFERENCE = {"/v1/chat/completions", "/v1/completions", "/v1/embeddings"}
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
 
 
 class FakeApi:
@@ -136,6 +138,9 @@ class Handler(BaseHTTPRequestHandler):
             self._fail(401, "Invalid API Key", "authentication_error")
         elif self.command == "POST" and path in INFERENCE:
             self._infer(path)
+        elif self.command == "POST" and path == TRANSCRIPTIONS:
+            size, digest = self._read_upload()
+            self._answer(200, {"text": f"{size} {digest}"})
         else:
             self._play(path.split("/")[1])
 
@@ -224,12 +229,16 @@ class Handler(BaseHTTPRequestHandler):
         )
 
     def _measure_upload(self) -> None:
+        size, digest = self._read_upload()
+        self._answer(200, {"bytes": size, "sha256": digest})
+
+    def _read_upload(self) -> tuple[int, str]:
         digest = hashlib.sha256()
         size = 0
         for piece in self._read_body():
             digest.update(piece)
             size += len(piece)
-        self._answer(200, {"bytes": size, "sha256": digest.hexdigest()})
+        return size, digest.hexdigest()
 
     def _download(self, size: int) -> None:
         self.send_response(200)

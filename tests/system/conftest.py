@@ -12,6 +12,7 @@ import pytest
 from tests.engines.fixtures import llama_server, mlx_server, tiny_gguf, tiny_hf
 from tests.fakes.fixtures import fake_docker
 from tests.system.databases import make_database
+from tests.system.sdks import Sdks
 from tests.system.stack import Stack
 
 __all__ = ["fake_docker", "llama_server", "mlx_server", "tiny_gguf", "tiny_hf"]
@@ -80,3 +81,18 @@ def make_corral(request: pytest.FixtureRequest, tmp_path: Path) -> StackFactory:
         return start_stack(folder, request, environment, **settings)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def sdks(request: pytest.FixtureRequest, llama_server: Path, mlx_server: Path, tiny_gguf: Path, tiny_hf: Path) -> Sdks:
+    """One Corral before the real engines for all tests with client libraries."""
+    folder: Path = request.getfixturevalue("tmp_path_factory").mktemp("sdks")
+    stack = start_stack(
+        folder,
+        request,
+        backends_llama_cpp_command=str(llama_server),
+        backends_llama_cpp_args="",
+        backends_mlx_command=str(mlx_server),
+        queue_limit="1",
+    )
+    return Sdks(stack, folder, gguf=tiny_gguf, hf=tiny_hf)
