@@ -99,7 +99,7 @@ def find_principal(key_hash: str) -> Principal | None:
     A key never exceeds its owner: operators' keys open every instance, others what their owner may see; a key of mode
     `per_instance` only those of its list. Raises `django.db.DatabaseError`.
     """
-    key = ApiKey.objects.filter(pk__in=ApiKey.objects.usable(), key_hash=key_hash).select_related("user").first()
+    key = ApiKey.objects.usable().filter(key_hash=key_hash).select_related("user").first()
     if key is None:
         return None
     kind: PrincipalKind = "management" if key.kind == "management" else "inference"
