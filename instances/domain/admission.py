@@ -14,6 +14,9 @@ from enum import Enum
 
 from instances.domain.swap_policy import ANYTHING_GOES, Member, SwapPolicy
 
+MOMENT_S = 0.5
+"""How soon to ask again where no time is known."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -44,7 +47,8 @@ class Place(Member):
 
     ``is_reserved``: it was just let in and has not served anyone yet, so it is waited for instead of evicted (otherwise
     two demands could evict each other for ever). ``is_promised``: it is let in as soon as others have left.
-    ``ready_for_s``: for how long it has been ready.
+    ``ready_for_s``: for how long it has been ready. ``waiting_for_s``: how long the first of those has waited who wait
+    for one of its requests to end, 0 when there is nobody.
     """
 
     is_reserved: bool = False
@@ -52,6 +56,7 @@ class Place(Member):
     in_flight: int = 0
     last_used: float = 0.0
     ready_for_s: float = 0.0
+    waiting_for_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -173,9 +178,13 @@ def remaining_patience(candidate: Candidate, place: Place, patience_s: float) ->
     """Seconds for which the place's holder still serves newcomers of its own: none when it is idle.
 
     Counted from when the candidate began to wait, but an instance that was loaded later has its time as well: otherwise
-    two that are asked for without pause would take turns with each request.
+    two that are asked for without pause would take turns with each request. Requests that already waited in front of
+    the busy instance when the candidate came are ahead of it: then it is asked again in a moment.
     """
-    return patience_s - min(candidate.waited_s, place.ready_for_s) if place.in_flight else 0.0
+    if not place.in_flight:
+        return 0.0
+    left = patience_s - min(candidate.waited_s, place.ready_for_s)
+    return max(left, MOMENT_S) if place.waiting_for_s > candidate.waited_s else left
 
 
 def _make_way(room: _Room, candidate: Candidate, others: list[Place], policy: SwapPolicy) -> None:

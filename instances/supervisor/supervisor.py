@@ -346,7 +346,7 @@ class Supervisor:
 
     def _place(self, row: Instance, now: float) -> Place:
         actor = self.actors[row.pk]
-        waiting = sum(entry.count for entry in self.reports.waiting(row.pk))
+        line = self.reports.waiting(row.pk)
         stopping = row.state == State.STOPPING or not self._is_wanted(row)
         return Place(
             row.pk,
@@ -355,9 +355,10 @@ class Supervisor:
             pinned=row.pinned,
             is_stopping=stopping,
             is_reserved=not stopping and self._is_new(actor, now),
-            in_flight=self.reports.in_flight(row.pk) + waiting,
+            in_flight=self.reports.in_flight(row.pk) + sum(entry.count for entry in line),
             last_used=actor.used_at,
             ready_for_s=0.0 if actor.ready_since is None else now - actor.ready_since,
+            waiting_for_s=now - min((entry.arrived for entry in line), default=now),
         )
 
     def _is_new(self, actor: InstanceActor, now: float) -> bool:

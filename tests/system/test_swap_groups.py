@@ -162,6 +162,17 @@ def test_an_idle_instance_gives_way_at_once(corral: Stack) -> None:
     assert time.monotonic() - began < 2
 
 
+def test_who_waited_in_front_of_a_busy_instance_is_served_before_it_is_swapped_out(corral: Stack) -> None:
+    corral.create("narrow", group="one", concurrency_limit=1, flags={"answer_delay": 0.9})
+    corral.create("next", group="one")
+    with ThreadPoolExecutor(4) as pool:
+        line = [pool.submit(corral.chat, "narrow") for _ in range(3)]
+        corral.wait_for("narrow", "ready")
+        after = pool.submit(corral.chat, "next")
+        assert [answer.result().status_code for answer in (*line, after)] == [200] * 4
+    assert corral.states("narrow").count("starting") == 1
+
+
 def test_a_higher_priority_overtakes_in_the_queue(corral: Stack) -> None:
     """[8]"""
     corral.run_now("loaded", group="one", flags={"stream_tokens": 20, "every": 0.1})

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instances.domain.admission import (
+    MOMENT_S,
     Candidate,
     Decision,
     Limits,
@@ -240,6 +241,14 @@ def test_a_busy_rival_serves_on_for_the_patience_and_no_longer() -> None:
 
 def test_a_rival_that_was_loaded_after_the_wait_began_has_its_time_as_well() -> None:
     assert patient(waited_s=60.0, ready_for_s=0.5, in_flight=3).ask_in_s == 1.5
+
+
+def test_who_waited_in_front_of_the_busy_one_before_is_served_before() -> None:
+    rules = Rules(NO_LIMITS, GroupPolicy({"big": Group()}), patience_s=2.0)
+    line = place(1, ready_for_s=60.0, in_flight=3, waiting_for_s=9.0)
+    ahead = decide_admission(Candidate(1000, "newcomer", "big", waited_s=8.0), [line], rules)
+    behind = decide_admission(Candidate(1000, "newcomer", "big", waited_s=10.0), [line], rules)
+    assert (ahead.victims, ahead.ask_in_s, behind.victims) == ((), MOMENT_S, (1,))
 
 
 # The queue
