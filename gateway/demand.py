@@ -215,7 +215,8 @@ class Demand:
         if route.is_routable:
             return f"waiting for a free place{position}"
         if route.state in ("stopped", "failed"):
-            return f"waiting for its start{position}" + (f": {route.reason}" if route.is_queued else "")
+            reason = f" ({route.reason})" if route.is_queued and route.reason else ""
+            return f"waiting for its start{reason}{position}"
         return route.state + position
 
     def _settle_all(self) -> None:

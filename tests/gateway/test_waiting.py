@@ -8,7 +8,7 @@ import time
 import msgspec
 import pytest
 
-from gateway.structs import Principal
+from gateway.structs import Principal, Snapshot
 from tests.gateway.harness import CONFIG, KEY, Gateway, RawClient, Upstream, make_route, wait_until
 
 pytestmark = pytest.mark.no_database
@@ -97,7 +97,22 @@ async def test_a_failed_start_answers_at_once_with_its_last_words(gateway: Gatew
     answer = await asking
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "instance_start_failed"
-    assert "error: no such file m.gguf" in answer.json()["error"]["message"]
+    expected = "upstream not ready: Instance m failed to start: error: no such file m.gguf"
+    assert answer.json()["error"]["message"] == expected
+    assert answer.headers["x-should-retry"] == "false"
+
+
+async def test_a_start_that_was_not_ready_in_time_is_told_in_llama_swaps_words(gateway: Gateway) -> None:
+    """llama-swap 9-10: a health check that never succeeds."""
+    await gateway.set_routes(STOPPED)
+    (asking,) = await start_asking(gateway)
+    reason = "The engine was not ready after 29.5 s."
+    await gateway.set_routes(make_route(state="failed", state_changed_at=2.0, reason=reason))
+    answer = await asking
+    assert answer.status_code == 503
+    message = answer.json()["error"]["message"]
+    assert message.startswith("upstream health check timed out after 30s: Instance m failed to start")
+    assert reason in message
 
 
 async def test_an_earlier_failure_is_no_answer_to_a_new_request(gateway: Gateway, upstream: Upstream) -> None:
@@ -133,8 +148,39 @@ async def test_waiting_ends_after_its_time(upstream: Upstream) -> None:
         assert 0.2 <= time.monotonic() - start < 1
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "instance_start_timeout"
+        assert "upstream health check timed out after 1s" in answer.json()["error"]["message"]
         assert int(answer.headers["retry-after"]) > 0
         assert waiting(gateway) == 0
+
+
+async def test_an_instance_may_have_a_queue_timeout_of_its_own_and_says_what_it_waited_for(gateway: Gateway) -> None:
+    reason = "Waiting for room: other must finish and stop first."
+    await gateway.set_routes(make_route(queue_timeout_s=1, reason=reason))
+    start = time.monotonic()
+    answer = await gateway.ask()
+    assert 1 <= time.monotonic() - start < 2
+    assert answer.json()["error"]["code"] == "instance_start_timeout"
+    assert answer.json()["error"]["message"].endswith(f"within 1 seconds: {reason}")
+
+
+async def test_an_instance_that_comes_and_goes_keeps_nobody_longer_than_the_queue_timeout(
+    gateway: Gateway, upstream: Upstream
+) -> None:
+    """Whoever finds it gone again at its turn goes on waiting, but its time doesn't begin anew."""
+    await gateway.set_routes(make_route(queue_timeout_s=1))
+    (asking,) = await start_asking(gateway)
+    table, start = gateway.app.runtime.routes, time.monotonic()
+    moment = 2.0
+    while not asking.done() and time.monotonic() - start < 5:
+        moment += 1
+        stopped = make_route(queue_timeout_s=1, state_changed_at=moment)
+        gateway.routes = (stopped,)
+        table.replace(Snapshot(routes=(make_route(upstream, queue_timeout_s=1),)))
+        table.replace(Snapshot(routes=(stopped,)))
+        await asyncio.sleep(0.05)
+    assert 0.9 < time.monotonic() - start < 2
+    assert (await asking).status_code == 503
+    assert upstream.calls == []
 
 
 async def test_a_full_line_refuses_the_next_one(upstream: Upstream) -> None:
@@ -144,11 +190,29 @@ async def test_a_full_line_refuses_the_next_one(upstream: Upstream) -> None:
         answer = await gateway.ask()
         assert answer.status_code == 429
         assert answer.json()["error"]["type"] == "rate_limit_error"
-        assert int(answer.headers["retry-after"]) > 0
+        assert answer.json()["error"]["message"].startswith("Too many requests")
+        assert 1 <= int(answer.headers["retry-after"]) <= 5
         other = asyncio.create_task(gateway.ask({"model": "other"}))
         await wait_until(lambda: 2 in gateway.app.demand.report())
         await gateway.set_routes(make_route(upstream), make_route(upstream, name="other", instance_id=2))
         assert {answer.status_code for answer in await asyncio.gather(*asking, other)} == {200}
+
+
+async def test_an_instance_may_have_a_queue_limit_of_its_own_and_who_leaves_makes_room(
+    gateway: Gateway, upstream: Upstream
+) -> None:
+    """llama-swap 9-9: a cancelled waiter frees its slot."""
+    await gateway.set_routes(make_route(queue_limit=2))
+    (asking,) = await start_asking(gateway)
+    async with RawClient(gateway.port) as client:
+        client.ask()
+        await wait_until(lambda: waiting(gateway) == 2)
+        assert (await gateway.ask()).json()["error"]["code"] == "queue_full"
+    await wait_until(lambda: waiting(gateway) == 1)
+    third = asyncio.create_task(gateway.ask())
+    await wait_until(lambda: waiting(gateway) == 2)
+    await gateway.set_routes(make_route(upstream))
+    assert [(await one).status_code for one in (asking, third)] == [200, 200]
 
 
 async def test_a_client_that_leaves_leaves_the_line(gateway: Gateway, upstream: Upstream) -> None:
@@ -212,6 +276,21 @@ async def test_an_instance_deleted_meanwhile_is_unknown(gateway: Gateway) -> Non
     assert (await asking).status_code == 404
 
 
+async def test_an_instance_renamed_meanwhile_is_looked_for_anew(gateway: Gateway, upstream: Upstream) -> None:
+    await gateway.set_routes(STOPPED)
+    asking = await start_asking(gateway, 2)
+    await gateway.set_routes(make_route(name="n"))
+    assert {(await one).status_code for one in asking} == {404}
+    await gateway.set_routes(STOPPED)
+    (asking_alias,) = await start_asking(gateway)
+    await gateway.set_routes(make_route(name="n", aliases=("m",)))
+    await asyncio.sleep(0.05)
+    assert waiting(gateway) == 1  # the name leads to it still
+    await gateway.set_routes(make_route(name="n"), make_route(upstream, name="m", instance_id=2))
+    assert (await asking_alias).status_code == 200
+    assert waiting(gateway) == 0
+
+
 async def test_a_key_revoked_during_the_wait_is_turned_away(gateway: Gateway, upstream: Upstream) -> None:
     await gateway.set_routes(STOPPED)
     (asking,) = await start_asking(gateway)
@@ -228,8 +307,6 @@ async def test_a_crash_and_quick_restart_keep_the_line_together(gateway: Gateway
     asking = await start_asking(gateway, 3)
     ready, stopped = make_route(upstream), make_route(state="backoff", state_changed_at=3.0)
     table = gateway.app.runtime.routes
-    from gateway.structs import Snapshot
-
     gateway.routes = (stopped,)
     table.replace(Snapshot(routes=(ready,)))
     table.replace(Snapshot(routes=(stopped,)))
