@@ -93,6 +93,5 @@ def sdks(request: pytest.FixtureRequest, llama_server: Path, mlx_server: Path, t
         backends_llama_cpp_command=str(llama_server),
         backends_llama_cpp_args="",
         backends_mlx_command=str(mlx_server),
-        queue_limit="1",
     )
     return Sdks(stack, folder, gguf=tiny_gguf, hf=tiny_hf)
