@@ -6,6 +6,8 @@ from gateway.asgi import Headers, find_header
 from gateway.exchange import Exchange
 
 _MAX_AGE_S = 300
+_EXPOSED = (b"access-control-expose-headers", b"x-request-id, request-id, retry-after, x-should-retry")
+"""What clients' libraries read of an answer's headers, beside those that pages may always read."""
 
 
 class CorsPolicy:
@@ -18,10 +20,12 @@ class CorsPolicy:
     def answer_headers(self, headers: Headers) -> Headers:
         """What every answer to a request with these headers carries."""
         if self._allows_all:
-            return [(b"access-control-allow-origin", b"*")]
+            return [(b"access-control-allow-origin", b"*"), _EXPOSED]
         origin = find_header(headers, b"origin")
         vary = (b"vary", b"Origin")
-        return [(b"access-control-allow-origin", origin), vary] if origin in self._allowed and origin else [vary]
+        if origin is None or origin not in self._allowed:
+            return [vary]
+        return [(b"access-control-allow-origin", origin), _EXPOSED, vary]
 
     async def answer_preflight(self, exchange: Exchange) -> bool:
         """Answer the request if it is a preflight, with 200 and what it asked for. Returns whether it was one."""

@@ -189,6 +189,7 @@ async def test_every_answer_says_which_origins_may_read_it(upstream: Upstream) -
         for path in ("/v1/models", "/v1/nothing"):
             answer = await gateway.client.get(path, headers=friend)
             assert answer.headers["access-control-allow-origin"] == "https://friend.example"
+            assert "x-request-id" in answer.headers["access-control-expose-headers"]
             assert answer.headers["vary"] == "Origin"
             assert "access-control-allow-origin" not in (await gateway.client.get(path, headers=foe)).headers
             assert "access-control-allow-origin" not in (await gateway.client.get(path)).headers
