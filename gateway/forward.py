@@ -9,7 +9,7 @@ from typing import Protocol
 
 from gateway.accounting.reader import UsageReader
 from gateway.activity import Activity
-from gateway.asgi import Headers
+from gateway.asgi import Headers, Message
 from gateway.body import RequestBody
 from gateway.errors import ClientGone, GatewayError
 from gateway.exchange import Exchange
@@ -83,7 +83,7 @@ class Forwarder:
 
     async def _send_whole(self, exchange: Exchange, route: Route, head: bytes, body: RequestBody) -> UpstreamConnection:
         """Send a request whose body is here and wait for the head of its answer."""
-        connection = self._pool.take_idle((route.host, route.port))
+        connection = self._pool.take_idle((route.host, route.port), exchange.received_s)
         may_retry = connection is not None
         self._watch.add(exchange)
         while True:
@@ -152,8 +152,11 @@ class Forwarder:
 
     async def _relay_answer(self, exchange: Exchange, connection: UpstreamConnection, path: bytes) -> None:
         sends_trailers = _TRAILERS in exchange.scope.get("extensions", ()) and _announces_trailers(connection)
-        reader = await self._begin_answer(exchange, connection, path, sends_trailers=sends_trailers)
         send = exchange.send
+        start, reader = self._begin_answer(exchange, connection, path)
+        if sends_trailers:
+            start["trailers"] = True
+        await send(start)
         while True:
             data = connection.take()
             exchange.sent_bytes += len(data)
@@ -180,10 +183,10 @@ class Forwarder:
                 logger.warning("Instance %s broke off an answer: %s", _name(exchange), reason)
                 return
 
-    async def _begin_answer(
-        self, exchange: Exchange, connection: UpstreamConnection, path: bytes, *, sends_trailers: bool
-    ) -> UsageReader | None:
-        """Send the head of the answer. Returns what is to be fed with its body."""
+    def _begin_answer(
+        self, exchange: Exchange, connection: UpstreamConnection, path: bytes
+    ) -> tuple[Message, UsageReader | None]:
+        """The head of the answer, and what is to be fed with its body."""
         status = connection.status
         if not 100 <= status <= 599:  # no server may send it on (RFC 9110, 15)
             message = f"Instance {_name(exchange)} answered with the impossible status {status}"
@@ -199,18 +202,14 @@ class Forwarder:
             exchange.usage_reader = reader
         headers = filter_answer_headers(connection.headers, drop_length=status in (204, 304))
         headers += exchange.extra_headers
-        start = {"type": "http.response.start", "status": status, "headers": headers}
-        if sends_trailers:
-            start["trailers"] = True
-        await exchange.send(start)
-        return reader
+        return {"type": "http.response.start", "status": status, "headers": headers}, reader
 
     async def _put_away(self, exchange: Exchange, endpoint: Endpoint) -> None:
-        exchange.ended_s = time.monotonic()
+        now_s = exchange.ended_s = time.monotonic()
         connection, exchange.connection = exchange.connection, None
         if connection is not None:
             if exchange.is_sent:
-                self._pool.give_back(endpoint, connection)
+                self._pool.give_back(endpoint, connection, now_s)
             else:
                 connection.abort()
         watcher = exchange.watcher

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Collection
 
@@ -29,12 +30,12 @@ class ConnectionPool:
         self._idle: dict[Endpoint, deque[UpstreamConnection]] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
-    def take_idle(self, endpoint: Endpoint) -> UpstreamConnection | None:
-        """A connection that was used before, or None."""
+    def take_idle(self, endpoint: Endpoint, now_s: float) -> UpstreamConnection | None:
+        """A connection that was used before, or None. `now_s` is a monotonic time, a little past at most."""
         idle = self._idle.get(endpoint)
         while idle:
             connection = idle.pop()
-            if connection.is_usable():
+            if connection.is_usable(now_s):
                 return connection
             connection.abort()
         return None
@@ -57,9 +58,9 @@ class ConnectionPool:
             raise UpstreamUnreachable("its host name can't be one") from error
         return connection
 
-    def give_back(self, endpoint: Endpoint, connection: UpstreamConnection) -> None:
-        """End an exchange: keep the connection if it can carry another one, else close it."""
-        if not connection.release():
+    def give_back(self, endpoint: Endpoint, connection: UpstreamConnection, now_s: float) -> None:
+        """End an exchange at this monotonic time: keep the connection if it can carry another one, else close it."""
+        if not connection.release(now_s):
             connection.abort()
             return
         idle = self._idle.get(endpoint)
@@ -93,7 +94,7 @@ class ConnectionPool:
 
     def _close_aged(self) -> None:
         self._sweep = None
-        oldest = asyncio.get_running_loop().time() - self._idle_timeout_s
+        oldest = time.monotonic() - self._idle_timeout_s
         for endpoint, idle in list(self._idle.items()):
             while idle and (idle[0].is_lost or idle[0].idle_since <= oldest):
                 idle.popleft().abort()

@@ -97,13 +97,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     # What the forwarding coroutine calls
 
-    def is_usable(self) -> bool:
-        """Whether an idle connection still stands: an engine may have closed it a moment ago."""
-        if self.is_lost:
+    def is_usable(self, now_s: float) -> bool:
+        """Whether an idle connection still stands at this monotonic time: an engine may have closed it a moment ago."""
+        if self.is_lost or self._transport is None:
             return False
-        return self._loop.time() - self.idle_since < _FRESH_S or not has_input(
-            cast("asyncio.Transport", self._transport)
-        )
+        return now_s - self.idle_since < _FRESH_S or not has_input(self._transport)
 
     def start(self, head: bytes, body: bytes, *, is_head_request: bool) -> None:
         """Send a request: its head and as much of its body as is there."""
@@ -160,12 +158,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._active_at = self._loop.time()
             self._timer = self._loop.call_later(timeout_s, self._check_pause)
 
-    def release(self) -> bool:
-        """End the exchange. Returns whether the connection may carry another one."""
+    def release(self, now_s: float) -> bool:
+        """End the exchange at this monotonic time. Returns whether the connection may carry another one."""
         if self._timer is not None:
             self._cancel_timer()
         self.is_idle = True
-        self.idle_since = self._loop.time()
+        self.idle_since = now_s
         is_usable = self.is_complete and self.keeps_alive and not self.is_lost and not self._chunks
         return is_usable and self._drained is None
 

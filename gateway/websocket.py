@@ -31,7 +31,7 @@ _KEY_SUBPROTOCOL = "openai-insecure-api-key."
 _RESPONSE = "websocket.http.response"
 """The extension of ASGI by which a handshake is refused with a status and a body."""
 _NORMAL, _POLICY, _INTERNAL = 1000, 1008, 1011
-_NO_STATUS, _ABNORMAL = 1005, 1006
+_NO_STATUS = 1005
 _SENDABLE = frozenset((1000, 1001, 1002, 1003, *range(1007, 1015)))
 """Codes below 3000 that may stand in a close frame (RFC 6455 section 7.4)."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -40,7 +41,7 @@ async def dial_used(listener: socket.socket) -> tuple[UpstreamConnection, socket
     while not connection.is_complete:
         await connection.changed()
     assert connection.take() == b"ok"
-    assert connection.release()
+    assert connection.release(time.monotonic())
     return connection, engine
 
 
@@ -76,12 +77,12 @@ async def test_an_answer_before_a_reset_is_heard_even_when_writing_notices_the_r
 
 async def test_a_connection_that_was_closed_is_not_handed_out_again(listener: socket.socket) -> None:
     connection, engine = await dial_used(listener)
-    connection.idle_since -= 1  # it has been idle for a while
-    assert connection.is_usable()
+    later = time.monotonic() + 1
+    assert connection.is_usable(later)
     engine.close()
     # The event loop hasn't had a chance yet to notice.
     assert not connection.is_lost
-    assert not connection.is_usable()
+    assert not connection.is_usable(later)
 
 
 async def test_what_meets_a_close_was_not_read(listener: socket.socket) -> None:
