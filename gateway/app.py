@@ -149,6 +149,7 @@ class GatewayApp:
         try:
             await self._sockets.serve(exchange)
         finally:
+            self.demand.leave(exchange)
             self._finish(exchange)
 
     async def _serve(self, part: Part, exchange: Exchange) -> None:

@@ -91,11 +91,16 @@ class SocketRoutes:
             return found[0], found[2] or b"/"
         model = exchange.model = find_query_model(exchange.query)
         if not model:
-            route = routes.find_only_ready(principal)
-            if route is None:
+            if routes.find_only_ready(principal) is None:
                 raise no_model()
-            exchange.route = route
-            return route, exchange.raw_path
+            only = await self._serving.reach(
+                exchange,
+                authenticator.require_inference,
+                lambda: None if (route := routes.find_only_ready(principal)) is None else (route,),
+                no_model,
+                keep_reading=knock.wait_for_departure,
+            )
+            return only[0], exchange.raw_path
         reached = await self._serving.reach(
             exchange,
             authenticator.require_inference,
@@ -113,9 +118,8 @@ class SocketRoutes:
             raise unknown_instance(name)
         if not principal.may_use(route.instance_id):
             raise forbidden_instance()
-        if not route.is_routable:
-            raise GatewayError(503, "instance_not_running", "Instance is not running")
-        return route, path
+        routes = self._serving.routes
+        return await self._serving.reach_running(exchange, principal, lambda: routes.by_name.get(name)), path
 
 
 class _Knock:

@@ -52,11 +52,12 @@ async def relay_websocket(
     To be called before anything was received. The client is accepted only when the instance has accepted: it gets the
     instance's subprotocol, or a refusal with the instance's status. Counts as a request in work for its whole time.
     """
-    if (await receive())["type"] != "websocket.connect":
-        return
     dial = _Dial(scope, route, path, query, route.connect_timeout_s or connect_timeout_s)
+    # Before anything is awaited: the instance may be stopped any moment, and whoever is counted is waited for.
     activity.begin(route.instance_id, counts_as_use=True)
     try:
+        if (await receive())["type"] != "websocket.connect":
+            return
         await _relay(receive, send, dial)
     except GatewayError as error:
         await refuse_websocket(scope, send, error)

@@ -128,3 +128,22 @@ async def test_a_client_that_leaves_before_it_was_let_in_is_waited_for_no_more(g
     opening.cancel()
     await asyncio.gather(opening, return_exceptions=True)
     await wait_until(lambda: not gateway.app.demand.report())
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/realtime?model=m", "/v1/realtime", "/upstream/m/ws", "/api/v1/instances/m/proxy/ws"]
+)
+async def test_a_websocket_holds_a_place_for_as_long_as_it_lasts(gateway: Gateway, engine: Engine, path: str) -> None:
+    await gateway.set_routes(route_to(engine, concurrency_limit=1))
+    key = MANAGEMENT_KEY if path.startswith("/api/") else KEY
+    headers = {"authorization": f"Bearer {key}"}
+    places = gateway.app.demand.limits
+    for _ in range(2):
+        async with connect(f"ws://127.0.0.1:{gateway.port}{path}", additional_headers=headers) as client:
+            await client.recv()
+            assert places.report() == {1: 1}
+            with pytest.raises(InvalidStatus) as refusal:
+                await connect(f"ws://127.0.0.1:{gateway.port}{path}", additional_headers=headers)
+            assert refusal.value.response.status_code == 429
+            assert (await gateway.ask()).status_code == 429
+        await wait_until(lambda: places.report() == {})
