@@ -246,6 +246,7 @@ def build_gateway(
         look_again=runtime.look_again,
         max_body_bytes=config.max_body_bytes,
         max_upload_bytes=config.max_upload_bytes,
+        spool_folder=config.spool_folder,
         body_memory_bytes=config.body_memory_bytes,
     )
     commands = commands or NoCommands()

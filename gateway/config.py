@@ -20,6 +20,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Largest request body that is held in memory to find its model; larger ones are refused with 413."""
     max_upload_bytes: int = 4 * 1024**3
     """Largest form with files; what must be held of it goes to a temporary file."""
+    spool_folder: str | None = None
+    """Where those files go; None means the system's place for temporary files."""
     body_memory_bytes: int = 512 * 1024 * 1024
     """What the bodies that are being held may take in all; requests beyond it are refused with 503."""
     queue_limit: int = 100

@@ -80,7 +80,7 @@ class UploadBody:
 
 
 async def read_named_body(
-    exchange: Exchange, *, limit_bytes: int, upload_limit_bytes: int, budget: MemoryBudget
+    exchange: Exchange, *, limit_bytes: int, upload_limit_bytes: int, spool_folder: str | None, budget: MemoryBudget
 ) -> NamedBody:
     """Read the body as far as needed to find the model.
 
@@ -90,7 +90,8 @@ async def read_named_body(
     from_query = find_query_model(exchange.query)
     kind = find_header(exchange.headers, b"content-type")
     if is_multipart(kind):
-        return UploadBody(await find_multipart_model(exchange, max_upload_bytes=upload_limit_bytes), from_query)
+        upload = await find_multipart_model(exchange, max_upload_bytes=upload_limit_bytes, spool_folder=spool_folder)
+        return UploadBody(upload, from_query)
     data = await read_body(exchange, limit_bytes, budget)
     if is_urlencoded(kind) and not data.lstrip().startswith(b"{"):
         model = find_form_model(data)

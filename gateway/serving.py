@@ -43,6 +43,7 @@ class Serving:
         look_again: Callable[[], Awaitable[None]],
         max_body_bytes: int,
         max_upload_bytes: int,
+        spool_folder: str | None,
         body_memory_bytes: int,
     ) -> None:
         self.authenticator = authenticator
@@ -51,6 +52,7 @@ class Serving:
         self.forwarder = forwarder
         self._max_body_bytes = max_body_bytes
         self._max_upload_bytes = max_upload_bytes
+        self._spool_folder = spool_folder
         self._budget = MemoryBudget(body_memory_bytes)
         self._look_again = look_again
 
@@ -66,6 +68,7 @@ class Serving:
             exchange,
             limit_bytes=self._max_body_bytes,
             upload_limit_bytes=self._max_upload_bytes,
+            spool_folder=self._spool_folder,
             budget=self._budget,
         )
 

@@ -118,7 +118,10 @@ NO_SOCKET = re_path("", cast("Any", refuse_socket))  # Django's types know views
 def make_gateway_config() -> GatewayConfig:
     """Return the gateway's view of the settings."""
     corral = settings.CORRAL
+    spool_folder = corral.data_dir / "spool"  # not the system's: that is often memory
+    spool_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return GatewayConfig(
+        spool_folder=str(spool_folder),
         require_inference_auth=corral.require_inference_auth,
         require_management_auth=corral.require_management_auth,
         has_metrics=corral.metrics,

@@ -19,7 +19,7 @@ from portal.up.listener import open_listener
 #: Seconds requests in flight may take to finish when the server stops.
 GRACE_S = 15
 #: Bytes of one incoming WebSocket message. Browsers send cursors; engines' realtime audio comes in small pieces.
-WEBSOCKET_MESSAGE_LIMIT = 4 * 2**20
+WEBSOCKET_MESSAGE_LIMIT = 16 * 2**20
 #: Objects made and not yet dropped after which the garbage collector looks at the young ones.
 YOUNG_OBJECTS = 10_000
 APPLICATION = "portal.asgi:application"
