@@ -6,6 +6,8 @@ from gateway.asgi import Headers, find_header
 from gateway.exchange import Exchange
 
 _MAX_AGE_S = 300
+_ALL = (b"access-control-allow-origin", b"*")
+_VARY = (b"vary", b"Origin")
 _EXPOSED = (b"access-control-expose-headers", b"x-request-id, request-id, retry-after, x-should-retry")
 """What clients' libraries read of an answer's headers, beside those that pages may always read."""
 
@@ -18,14 +20,13 @@ class CorsPolicy:
         self._allowed = frozenset(origin.encode() for origin in allowed_origins)
 
     def answer_headers(self, headers: Headers) -> Headers:
-        """What every answer to a request with these headers carries."""
-        if self._allows_all:
-            return [(b"access-control-allow-origin", b"*"), _EXPOSED]
+        """What every answer to a request with these headers carries; nothing concerns clients that aren't pages."""
         origin = find_header(headers, b"origin")
-        vary = (b"vary", b"Origin")
+        if self._allows_all:
+            return [] if origin is None else [_ALL, _EXPOSED]
         if origin is None or origin not in self._allowed:
-            return [vary]
-        return [(b"access-control-allow-origin", origin), _EXPOSED, vary]
+            return [_VARY]
+        return [(b"access-control-allow-origin", origin), _EXPOSED, _VARY]
 
     async def answer_preflight(self, exchange: Exchange) -> bool:
         """Answer the request if it is a preflight, with 200 and what it asked for. Returns whether it was one."""
