@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TypeVar
 
 from redis.asyncio import Connection, Redis
+
+T = TypeVar("T")
 
 _CANCEL_AGAIN_S = 0.2
 
@@ -32,3 +35,17 @@ async def end_task(task: asyncio.Task[None]) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait((task,), timeout=_CANCEL_AGAIN_S)
+
+
+async def wait_within(task: asyncio.Task[T], timeout_s: float) -> T:
+    """The result of a task that talks to Redis. Raises TimeoutError after the time, even if the task can't be ended.
+
+    `asyncio.timeout` works by a cancellation, which redis-py may lose (see `end_task`).
+    """
+    try:
+        done, _ = await asyncio.wait((task,), timeout=timeout_s)
+    finally:
+        task.cancel()
+    if not done:
+        raise TimeoutError(f"no answer within {timeout_s:g} seconds")
+    return task.result()

@@ -4,8 +4,8 @@ A place is held from the moment a request is let in until its answer has ended; 
 none, and questions about health and metadata need none. A process on its own counts in memory. With several, each
 place is asked for in Redis, where a script compares and counts in one step, so the limit holds exactly whichever
 processes race: one round trip for a request to a limited instance, shared by all that ask at the same time, and none
-for any other request. While Redis is away each process goes by its own count and what the others last reported; then
-two that race may exceed the limit.
+for any other request. While Redis is away each process goes by its own count and what the others last reported, and
+when it has forgotten them (3 s), by its own alone: then the limit holds for each process by itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections import deque
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from gateway.broker import end_task
+from gateway.broker import end_task, wait_within
 from gateway.exchange import Exchange
 from gateway.peers import KEY_PREFIX, Peers
 from gateway.structs import Route
@@ -189,27 +189,15 @@ class Limits:
         if not concerned and not self._is_failing:
             return True
         self._unsaid.clear()
+        asked = [(one, wanted.get(one, 0), limits.get(one, 0)) for one in concerned]
         try:
-            async with asyncio.timeout(_ANSWER_WITHIN_S), redis.pipeline(transaction=False) as pipeline:
-                pipeline.ping()
-                for instance_id in concerned:
-                    pipeline.eval(
-                        _SCRIPT,
-                        1,
-                        f"{PLACES_PREFIX}{instance_id}",
-                        self.peers.process,
-                        self._in_work.get(instance_id, 0),
-                        wanted.get(instance_id, 0),
-                        limits.get(instance_id, 0),
-                        KEY_PREFIX,
-                        _LIFETIME_S,
-                    )
-                _, *numbers = await pipeline.execute()
-                granted = dict(zip(concerned, numbers, strict=True))
+            answer = await wait_within(asyncio.create_task(self._ask_redis(redis, asked)), _ANSWER_WITHIN_S)
+            granted = dict(zip(concerned, answer, strict=True))
         except (RedisError, OSError, TimeoutError) as error:
             if not self._is_failing:
                 logger.warning("Places can't be asked for in Redis; each web process counts for itself: %s", error)
             self._is_failing = True
+            self._unsaid.update(concerned)
             self._questions.extendleft(reversed(questions))
             self._answer_alone()
             return False
@@ -218,12 +206,23 @@ class Limits:
             raise
         if self._is_failing:
             logger.info("Places are asked for in Redis again")
+            self._unsaid.update(concerned)  # an older question may be carried out only now, after this one
         self._is_failing = False
-        for instance_id, _, answer in questions:
+        for instance_id, _, future in questions:
             has_place = granted[instance_id] > 0
             granted[instance_id] -= has_place
-            self._settle(instance_id, answer, has_place=has_place)
+            self._settle(instance_id, future, has_place=has_place)
         return True
+
+    async def _ask_redis(self, redis: Redis, questions: list[tuple[int, int, int]]) -> list[int]:
+        """How many places are granted, for each instance with the places asked for and its limit."""
+        async with redis.pipeline(transaction=False) as pipeline:
+            pipeline.ping()
+            for instance_id, wanted, limit in questions:
+                key, held = f"{PLACES_PREFIX}{instance_id}", self._in_work.get(instance_id, 0)
+                pipeline.eval(_SCRIPT, 1, key, self.peers.process, held, wanted, limit, KEY_PREFIX, _LIFETIME_S)
+            _, *granted = await pipeline.execute()
+        return granted
 
     def _answer_alone(self) -> None:
         """Answer by what is known here."""

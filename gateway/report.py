@@ -7,14 +7,15 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Coroutine
+from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.activity import Activity
-from gateway.broker import end_task
+from gateway.broker import end_task, wait_within
 from gateway.demand import Demand, WaitingReport
 from gateway.peers import CHANNEL, KEY_PREFIX
 from gateway.routes import RouteTable
@@ -107,31 +108,29 @@ class Reporter:
                 await wait_for_event(self._wanted, COUNT_INTERVAL_S)
         finally:
             await end_task(limits)
-            await self._say_goodbye()
+            await self._publish(self._build_empty(ended=True))
 
     async def _publish(self, report: GatewayReport) -> None:
+        await self._attempt(self._write(report))
+
+    async def _write(self, report: GatewayReport) -> None:
         body = msgspec.json.encode(report)
         async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.set(KEY_PREFIX + self.process, body, ex=KEY_LIFETIME_S)
+            if report.ended:
+                pipeline.delete(KEY_PREFIX + self.process)
+            else:
+                pipeline.set(KEY_PREFIX + self.process, body, ex=KEY_LIFETIME_S)
             pipeline.publish(CHANNEL, body)
-            await self._attempt(pipeline.execute)
-
-    async def _say_goodbye(self) -> None:
-        farewell = msgspec.json.encode(self._build_empty(ended=True))
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.delete(KEY_PREFIX + self.process)
-            pipeline.publish(CHANNEL, farewell)
-            await self._attempt(pipeline.execute)
+            await pipeline.execute()
 
     def _build_empty(self, *, ended: bool) -> GatewayReport:
         return GatewayReport(
             process=self.process, sent=time.time(), in_flight={}, last_used={}, waiting={}, ended=ended
         )
 
-    async def _attempt(self, execute: Callable[[], object]) -> None:
+    async def _attempt(self, writing: Coroutine[Any, Any, None]) -> None:
         try:
-            async with asyncio.timeout(HEARTBEAT_S):
-                await execute()  # type: ignore[misc]  # redis types the call of a pipeline for sync and async at once
+            await wait_within(asyncio.create_task(writing), HEARTBEAT_S)
         except (RedisError, OSError, TimeoutError) as error:
             if not self._is_failing:
                 logger.warning("The gateway can't report to Redis; it goes on and keeps trying: %s", error)

@@ -109,7 +109,7 @@ async def test_a_process_whose_routes_are_a_moment_old_keeps_the_engine_alive_un
 
 
 class SlowGateway(Gateway):
-    """Its readings see what is there when they begin, and end when `gate` is open."""
+    """Its readings see what is there when they begin, and end when what was `gate` then is open."""
 
     def __init__(self, redis_url: str) -> None:
         self.begun = 0
@@ -118,9 +118,9 @@ class SlowGateway(Gateway):
         super().__init__(RARELY, redis_url=redis_url)
 
     def _load_snapshot(self) -> Snapshot:
-        snapshot = Snapshot(routes=self.routes)
+        snapshot, gate = Snapshot(routes=self.routes), self.gate
         self.begun += 1
-        self.gate.wait(10)
+        gate.wait(10)
         return snapshot
 
 
@@ -165,13 +165,15 @@ async def test_an_older_reading_never_brings_a_route_back(valkey: Valkey, upstre
         routes = gateway.app.runtime.routes
         routes.add_listener(lambda: states.append(routes.by_id[1].state))
         begun = gateway.begun
-        gateway.gate.clear()
+        slow = gateway.gate = threading.Event()
         asking = asyncio.create_task(gateway.ask({"model": "unknown"}))  # reads the routes once more
         await wait_until(lambda: gateway.begun > begun)
         gateway.routes = (STOPPING,)
-        gateway.app.runtime.catch_up()
-        await asyncio.sleep(0.3)
+        gateway.gate = threading.Event()
         gateway.gate.set()
+        gateway.app.runtime.catch_up()  # this reading is quick
+        await asyncio.sleep(0.3)
+        slow.set()
         assert (await asking).status_code == 404
         await wait_until(lambda: states)
         await asyncio.sleep(0.3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from gateway.broker import end_task
 from gateway.limits import Limits
 from gateway.peers import Peers
 from gateway.structs import Principal
@@ -379,6 +381,25 @@ async def test_without_redis_each_process_goes_by_what_it_knows_and_nobody_hangs
         await asyncio.gather(*asking)
 
 
+async def test_a_redis_that_hangs_keeps_no_request_waiting(valkey: Valkey, upstream: Upstream, engine: Engine) -> None:
+    ready: dict[str, Any] = {"upstream": upstream, "concurrency_limit": 1}
+    async with run_pair(valkey, **ready) as (first, second):
+        assert valkey._process is not None
+        engine.is_free = True
+        for turn in range(2):
+            valkey._process.send_signal(signal.SIGSTOP)
+            try:
+                start = time.monotonic()
+                assert (await first.ask()).status_code == 200, turn
+                assert time.monotonic() - start < 1.5
+            finally:
+                valkey._process.send_signal(signal.SIGCONT)
+            limits = [gateway.app.demand.limits for gateway in (first, second)]
+            await wait_until(lambda: all(one.peers.are_there and not one._is_failing for one in limits), 8)  # noqa: B023
+            await asyncio.sleep(1.2)  # what was asked while it hung is carried out, and corrected
+            assert (await second.ask()).status_code == 200, turn
+
+
 async def test_a_place_granted_to_somebody_who_has_gone_is_given_back(valkey: Valkey) -> None:
     route = make_route(concurrency_limit=1)
     async with Redis.from_url(valkey.url) as redis:
@@ -395,8 +416,7 @@ async def test_a_place_granted_to_somebody_who_has_gone_is_given_back(valkey: Va
         assert await limits.take(route)
         assert await redis.hgetall("corral:places:1") == {b"this": b"1"}
         limits.give_back(1)
-        running.cancel()
-        await asyncio.wait((running,))
+        await end_task(running)
 
 
 async def test_the_rights_of_a_key_are_asked_before_the_limit(
