@@ -25,7 +25,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     body_memory_bytes: int = 512 * 1024 * 1024
     """What the bodies that are being held may take in all; requests beyond it are refused with 503."""
     queue_limit: int = 100
-    """Requests that may wait for one instance in this process; the next one is refused with 429."""
+    """Requests that may wait for one instance, over all web processes; the next one is refused with 429."""
     on_demand_start_timeout_s: float = 120.0
     """How long a request waits for its instance before it is refused with 503."""
     connect_timeout_s: float = 5.0

@@ -5,7 +5,8 @@ none, and questions about health and metadata need none. A process on its own co
 place is asked for in Redis, where a script compares and counts in one step, so the limit holds exactly whichever
 processes race: one round trip for a request to a limited instance, shared by all that ask at the same time, and none
 for any other request. While Redis is away each process goes by its own count and what the others last reported, and
-when it has forgotten them (3 s), by its own alone: then the limit holds for each process by itself.
+when it has forgotten them (3 s), by its own alone: then the limit holds for each process by itself. Requests let in
+before a limit was set don't count.
 """
 
 from __future__ import annotations

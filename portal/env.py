@@ -220,7 +220,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     on_demand_start_timeout: Annotated[
         Seconds, doc("Seconds a request waits for its instance.", alias="LLAMACTL_ON_DEMAND_START_TIMEOUT")
     ] = 120
-    queue_limit: Annotated[Count, doc("How many requests may wait for one instance in each web process.")] = 100
+    queue_limit: Annotated[Count, doc("How many requests may wait for one instance, over all web processes.")] = 100
     send_loading_state: Annotated[
         bool, doc("A streaming chat that waits for a start is told so, unless its instance says otherwise.")
     ] = False

@@ -86,7 +86,7 @@ class OptionsSerializer(serializers.Serializer[Any]):
     )
     ttl = serving_number("ttl", "Seconds without a request until it stops.")
     concurrency_limit = serving_number("concurrency_limit", "Requests in work at once; more get 429.")
-    queue_limit = serving_number("queue_limit", "Requests that may wait in each web process; more get 429.")
+    queue_limit = serving_number("queue_limit", "Requests that may wait, over all web processes; more get 429.")
     queue_timeout = serving_number("queue_timeout", "How long a request waits.")
     priority = serving_number("priority", "Who goes first when several wait for room; nobody is stopped for it.")
     send_loading_state = serializers.BooleanField(
