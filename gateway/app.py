@@ -214,7 +214,7 @@ def build_gateway(
     redis = make_broker(redis_url, on_connection=read_again)
     process = name_process()
     reporter = Reporter(redis, process, routes)
-    activity = Activity(routes, on_drain=reporter.publish_now)
+    activity = Activity(routes, on_drain=reporter.publish_now, has_waiting=lambda: demand.has_waiting)
     demand = Demand(
         routes,
         queue_limit=config.queue_limit,

@@ -103,6 +103,11 @@ class Demand:
         self._numbers = itertools.count(1)
         routes.add_listener(self._settle_all)
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether any request of this process waits."""
+        return bool(self._lines)
+
     def report(self) -> dict[int, WaitingReport]:
         """The lines by instance id."""
         return {instance_id: _describe(line) for instance_id, line in self._lines.items()}
