@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from gateway.errors import GatewayError
+
+MEMBER_LIMIT = 10_000
+"""Members that an object may have in which `model` is not easily told apart."""
 
 
 class _Envelope(msgspec.Struct):
@@ -23,12 +28,10 @@ class _Key:
         self.text = text
 
 
-def _make_key(_: type[Any], text: str) -> _Key:
-    return _Key(text)
-
-
 _envelope_decoder = msgspec.json.Decoder(_Envelope)
-_member_decoder = msgspec.json.Decoder(dict[_Key, msgspec.Raw], dec_hook=_make_key)
+_NAME = b'"model"'
+_ESCAPED = b"\\u006"
+"""How each letter of the name begins when it is escaped (RFC 8259 section 7)."""
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _COLON = re.compile(rb"[ \t\n\r]*:[ \t\n\r]*")
@@ -62,13 +65,32 @@ def replace_model(body: bytes, model: str) -> bytes:
     """`body` with every top-level `model` set to `model`; all other bytes stay as they are.
 
     Numbers keep their digits, members their order, and objects inside the body their own `model`. `body` must have
-    passed `find_model`.
+    passed `find_model`. Raises `GatewayError` 400 for an object of more than `MEMBER_LIMIT` members.
     """
     replacement = msgspec.json.encode(model)
+    starts = list(islice(_find_values(body), 2))
+    if len(starts) == 1 and _ESCAPED not in body:
+        # The only member of this name is the one that was found.
+        return body[: starts[0]] + replacement + body[_skip(_STRING, body, starts[0]) :]
+    return _replace_members(body, replacement)
+
+
+def _find_values(body: bytes) -> Iterator[int]:
+    """Where the values of members `model` begin, at any depth: strings hold no quote without a backslash before it."""
+    found = body.find(_NAME)
+    while found >= 0:
+        end = found + len(_NAME)
+        colon = _COLON.match(body, end)
+        if colon is not None and body[found - 1 : found] != b"\\":
+            yield colon.end()
+        found = body.find(_NAME, end)
+
+
+def _replace_members(body: bytes, replacement: bytes) -> bytes:
     pieces: list[bytes] = []
     copied = 0
     position = _skip(_SPACE, body, 0) + 1
-    for key, value in _member_decoder.decode(body).items():
+    for key, value in _decode_members(body).items():
         position = _skip(_SPACE, body, position)
         position = _skip(_STRING, body, position)
         position = _skip(_COLON, body, position)
@@ -79,6 +101,21 @@ def replace_model(body: bytes, model: str) -> bytes:
         position = _skip(_COMMA, body, end)
     pieces.append(body[copied:])
     return b"".join(pieces)
+
+
+def _decode_members(body: bytes) -> dict[_Key, msgspec.Raw]:
+    """The members of the object, none of their values decoded. Each costs memory and time, so there's a limit."""
+    left = MEMBER_LIMIT
+
+    def make_key(_: type[Any], text: str) -> _Key:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            message = f"Invalid request body: the object has more than {MEMBER_LIMIT} members"
+            raise GatewayError(400, "invalid_request", message)
+        return _Key(text)
+
+    return msgspec.json.decode(body, type=dict[_Key, msgspec.Raw], dec_hook=make_key)
 
 
 def _skip(pattern: re.Pattern[bytes], body: bytes, position: int) -> int:

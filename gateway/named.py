@@ -7,12 +7,15 @@ from typing import NoReturn, Protocol
 
 from gateway.asgi import find_header
 from gateway.body import MemoryBudget, RequestBody, hold_body, read_body
+from gateway.body_stream import too_large
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.model_name import find_model, missing_model, replace_model
 from gateway.multipart import Upload, find_multipart_model, is_multipart
 from gateway.urlencoded import find_form_model, is_urlencoded, replace_form_model
 
+FORM_LIMIT_BYTES = 1024 * 1024
+"""Largest form without files: looking through its fields must not hold up other requests."""
 _QUERY_MODEL = b"model="
 KeepReading = Callable[[], Awaitable[NoReturn]]
 
@@ -94,6 +97,8 @@ async def read_named_body(
         return UploadBody(upload, from_query)
     data = await read_body(exchange, limit_bytes, budget)
     if is_urlencoded(kind) and not data.lstrip().startswith(b"{"):
+        if len(data) > FORM_LIMIT_BYTES:
+            raise too_large(FORM_LIMIT_BYTES)
         model = find_form_model(data)
         name = model or from_query
         refusal = None if name else missing_model()
