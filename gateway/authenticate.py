@@ -56,15 +56,10 @@ class Authenticator:
         return principal
 
     async def _require_key(self, exchange: Exchange, credential: bytes) -> Principal:
-        principal = self._keys.recall(credential)
-        if principal is not None:
-            return principal
-        client = exchange.scope.get("client")
-        address = client[0] if client else ""
-        await self._brake.slow_down(address)
         principal = await self._keys.find_principal(credential)
         if principal is None:
-            self._brake.note_failure(address)
+            client = exchange.scope.get("client")
+            await self._brake.hold_answer(client[0] if client else "")
             raise invalid_key()
         return principal
 

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 LookUp = Callable[[str], Awaitable[Principal | None]]
 _OUTAGE_GRACE_S = 60.0
 _NEGATIVE_CACHE_SIZE = 10_000
+_STRANGERS_AT_ONCE = 2
+"""Look-ups of keys that were never found valid which may run at once; fewer than there are threads for the database."""
 
 
 def read_credential(headers: Headers, query: bytes) -> bytes | None:
@@ -87,6 +89,9 @@ class KeyCache:
     `look_up` finds a principal outside (a query); one look-up serves every request that waits for the same key. A
     valid key in use is read again in the background from half of `max_age_s` on, so its requests never wait; after
     `max_age_s` they do. While look-ups fail, what was known is used for a minute longer.
+
+    Whoever sends a flood of made-up keys can't know one that was valid before: look-ups of such keys pass by the line
+    in which those of strangers wait, first come, first served. That holds after `clear` too.
     """
 
     def __init__(self, look_up: LookUp, *, max_age_s: float, max_entries: int) -> None:
@@ -97,6 +102,9 @@ class KeyCache:
         self._known: dict[str, _Entry] = {}
         self._unknown: dict[str, _Entry] = {}
         self._pending: dict[str, asyncio.Task[Principal | None]] = {}
+        self._acquainted: dict[str, None] = {}
+        """Digests of keys that were valid when they were last read, the newest last."""
+        self._strangers = asyncio.Semaphore(_STRANGERS_AT_ONCE)
         self._generation = 0
 
     def clear(self) -> None:
@@ -157,12 +165,19 @@ class KeyCache:
         return task
 
     async def _read(self, digest: str, generation: int) -> Principal | None:
-        read_at = time.monotonic()
         try:
-            principal = await self._look_up(digest)
+            if digest in self._acquainted:
+                return await self._read_now(digest, generation)
+            async with self._strangers:
+                # After `clear` nobody waits for this answer any more.
+                return await self._read_now(digest, generation) if generation == self._generation else None
         finally:
             if generation == self._generation:
                 self._pending.pop(digest, None)
+
+    async def _read_now(self, digest: str, generation: int) -> Principal | None:
+        read_at = time.monotonic()
+        principal = await self._look_up(digest)
         if generation == self._generation:
             self._remember(digest, _Entry(principal, read_at))
         return principal
@@ -170,6 +185,11 @@ class KeyCache:
     def _remember(self, digest: str, entry: _Entry) -> None:
         self._known.pop(digest, None)
         self._unknown.pop(digest, None)
+        self._acquainted.pop(digest, None)
+        if entry.principal is not None:
+            self._acquainted[digest] = None
+            while len(self._acquainted) > self._max_entries:
+                del self._acquainted[next(iter(self._acquainted))]
         table, limit = (self._known, self._max_entries) if entry.principal else (self._unknown, _NEGATIVE_CACHE_SIZE)
         while len(table) >= limit:
             del table[next(iter(table))]
