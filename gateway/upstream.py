@@ -12,6 +12,8 @@ from gateway.tcp import has_input, may_have_read, read_leftover
 
 READ_HIGH_WATER = 128 * 1024
 """Bytes of an answer that may wait for the client before the instance is made to wait too."""
+MAX_HEAD_BYTES = 256 * 1024
+"""Bytes that an engine may send between two pieces of a body: interim answers, a head, sizes of chunks, trailers."""
 _BODYLESS = (204, 304)
 _FRESH_S = 0.01
 """For so long a connection is used again without asking the system whether it still stands; asking takes 2.5 us."""
@@ -34,6 +36,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_chunks",
         "_drained",
         "_has_length",
+        "_head_bytes",
         "_idle_timeout_s",
         "_is_interim",
         "_is_reading_paused",
@@ -91,6 +94,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._buffered = 0
         self._has_length = False
+        self._head_bytes = 0
         self._is_interim = False
         self._received_any = False
         self._sent_before = self._sent_bytes
@@ -191,6 +195,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._received_any = True
         if self._idle_timeout_s:
             self._active_at = self._loop.time()
+        self._head_bytes += len(data)  # set back by a piece of the body
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -198,6 +203,11 @@ class UpstreamConnection(asyncio.Protocol):
             if not self.is_complete:
                 self.error = f"it sent an invalid HTTP answer ({error})"
                 self.abort()
+        if self._head_bytes > MAX_HEAD_BYTES and not self.is_complete and not self.is_lost:
+            # The parser keeps what it reads of a head, however long it is.
+            what = "the trailers" if self.head_complete else "the head"
+            self.error = f"{what} of its answer took more than {MAX_HEAD_BYTES // 1024} KiB"
+            self.abort()
         self._wake()
 
     def eof_received(self) -> bool:
@@ -285,6 +295,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self.is_complete:
             raise ValueError("a body where none may be")
         self._chunks.append(data)
+        self._head_bytes = 0
         self._buffered += len(data)
         if self._buffered > READ_HIGH_WATER and not self._is_reading_paused and self._transport is not None:
             self._is_reading_paused = True
