@@ -16,7 +16,7 @@ from accounts.models import User
 from instances.domain.descriptions import describe_options
 from instances.domain.lifecycle import start_instance, stop_instance
 from instances.errors import InstanceError
-from instances.models import Instance, InstanceEvent, InstanceShare, KeyPermission, Node, Run
+from instances.models import Instance, InstanceAlias, InstanceEvent, InstanceShare, KeyPermission, Node, Run
 
 
 class InspectionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's class takes no type argument at run time
@@ -126,6 +126,15 @@ class RightsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's class
         """Delete several and tell."""
         super().delete_queryset(request, queryset)
         announce_keys_changed()
+
+
+@admin.register(InstanceAlias)
+class InstanceAliasAdmin(InspectionAdmin):
+    """Other names of instances; they are changed with the instance's options."""
+
+    list_display = ("alias", "instance")
+    list_select_related = ("instance",)
+    search_fields = ("alias", "instance__name")
 
 
 @admin.register(InstanceShare)

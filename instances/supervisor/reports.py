@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 import redis.asyncio
 from redis.exceptions import RedisError
 
@@ -23,6 +25,8 @@ SETTLE_S = 1.5
 """Every web process reports at least once a second."""
 ALIVE_FOR_S = 3.0
 """A web process that has not reported for so long is taken for dead; its requests died with it."""
+STALLED_FOR_S = 60.0
+"""On this host a silent process is known to live on, perhaps held up; its requests are waited for so long."""
 KEY_LIFETIME_S = 5.0
 """How long a report stays in Redis, as its writer says."""
 SURE_AFTER_S = 5.0
@@ -132,8 +136,13 @@ class GatewayReports:
 
     def living(self) -> list[Report]:
         """Reports of processes heard of lately; the others are forgotten."""
-        limit = self._clock() - ALIVE_FOR_S
-        self._reports = {name: report for name, report in self._reports.items() if report.received >= limit}
+        now = self._clock()
+        self._reports = {
+            name: report
+            for name, report in self._reports.items()
+            if now - report.received <= ALIVE_FOR_S
+            or (now - report.received <= STALLED_FOR_S and is_running_here(name))
+        }
         return list(self._reports.values())
 
     def in_flight(self, instance_id: int) -> int:
@@ -179,6 +188,17 @@ class GatewayReports:
             await asyncio.wait_for(self._news.wait(), timeout_s)
         except TimeoutError:
             return
+
+
+def is_running_here(name: str) -> bool:
+    """Whether a web process, by the name it reports under, is a process of this host that lives (stopped ones too)."""
+    try:
+        host, pid, _ = name.rsplit("-", 2)
+        if host != socket.gethostname():
+            return False
+        return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+    except (ValueError, psutil.Error):
+        return False
 
 
 async def read_current_reports(client: redis.asyncio.Redis, reports: GatewayReports) -> None:

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from accounts.models import ApiKey, HourlyUsage, RequestRecord, User
 from instances.enums import DesiredState, State
-from instances.models import Instance, InstanceEvent, InstanceShare, KeyPermission, Node, Run
+from instances.models import Instance, InstanceAlias, InstanceEvent, InstanceShare, KeyPermission, Node, Run
 from tests.factories import make_instance, make_key, make_ready
 
 MODELS = [model for label in ("accounts", "instances") for model in apps.get_app_config(label).get_models()]
@@ -32,6 +32,7 @@ def rows(admin: User) -> None:
     options = {"backend_options": {"api_key": "hush"}, "environment": {"HF_TOKEN": "hush"}}
     instance = make_ready("alpha", options=options)
     InstanceShare.objects.create(instance=instance, user=admin)
+    InstanceAlias.objects.create(instance=instance, alias="other")
     KeyPermission.objects.create(api_key=ApiKey.objects.get(), instance=instance)
     InstanceEvent.objects.create(instance=instance, instance_name="alpha", kind="created", actor="user:ada")
     now = timezone.now()

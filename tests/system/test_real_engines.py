@@ -97,7 +97,7 @@ def test_a_model_that_is_no_model_fails_with_the_engines_own_words(real: Stack, 
     real.api.post("/api/v1/instances/broken", params={"start": "false"}, json=body)
     real.act("broken", "start")
     failed = real.wait_for("broken", "failed")
-    assert "broken.gguf" in failed["reason"]
+    assert "broken.gguf" in failed["reason"], real.api.get("/api/v1/instances/broken/logs").text
     real.remove("broken")
 
 

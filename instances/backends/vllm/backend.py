@@ -65,7 +65,7 @@ class VllmBackend(FlagBackend):
 
     def normalize_options(self, raw: object) -> NormalizedOptions:
         """As for every engine; a model can't begin with a dash, since it stands alone on the command line."""
-        normalized = super().normalize_options(raw)
+        normalized = super().normalize_options(unwrap_single_texts(raw))
         if str(normalized.options.get("model", "")).startswith("-"):
             raise OptionError("model", 'begins with "-"; write a repository id or a path')
         if "uds" in normalized.options:
@@ -95,3 +95,18 @@ class VllmBackend(FlagBackend):
         names = options.get("served_model_name") or options.get(EXTRA, {}).get("served_model_name")
         first = names[0] if isinstance(names, list) and names else names
         return first if isinstance(first, str) and first else options.get("model")
+
+
+def unwrap_single_texts(raw: object) -> object:
+    """`raw` with the newer options of pasted commands as they are catalogued.
+
+    There a value that looks like a switch's, such as `true`, is told apart from a switch by a list of one text.
+    """
+    extra = raw.get(EXTRA) if isinstance(raw, Mapping) else None
+    if not isinstance(raw, Mapping) or not isinstance(extra, Mapping):
+        return raw
+    texts = {field.name for field in NEWER if field.kind is OptionKind.STR}
+    single = {
+        name: value[0] for name, value in extra.items() if name in texts and isinstance(value, list) and len(value) == 1
+    }
+    return {**raw, EXTRA: {**extra, **single}} if single else raw

@@ -193,3 +193,11 @@ def test_any_json_is_decoded_or_refused(engine: str, data: st.DataObject) -> Non
 def test_every_list_form_is_in_the_property() -> None:
     forms = {option.list_form for option in get_backend("vllm").fields if option.kind is OptionKind.LIST}
     assert forms == set(ListForm)
+
+
+@pytest.mark.parametrize("text", ["true", "false", "auto", "-1", "1"])
+def test_a_newer_text_of_vllm_survives_whatever_it_looks_like(text: str) -> None:
+    backend = get_backend("vllm")
+    command = build("vllm", backend.normalize_options({"mamba_cache_dtype": text}).options)
+    parsed = backend.parse_command(shlex.join(command.argv)).options
+    assert backend.normalize_options(parsed).options["mamba_cache_dtype"] == text

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import socket
+import subprocess
+import sys
+
 import pytest
 
-from instances.supervisor.reports import GatewayReports, idle_of, parse_report
+from instances.supervisor.reports import ALIVE_FOR_S, GatewayReports, idle_of, parse_report
 
 
 class Clock:
@@ -154,3 +160,30 @@ def test_while_redis_is_away_nothing_counts_as_drained() -> None:
 def test_a_malformed_report_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="not a gateway report"):
         parse_report(data, 0.0)
+
+
+def test_a_process_of_this_host_that_is_held_up_is_not_dead() -> None:
+    """A stopped web process lost its streams to a swap after three silent seconds."""
+    program = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    try:
+        name = f"{socket.gethostname()}-{program.pid}-abcd"
+        clock = Clock()
+        reports = reports_at(clock)
+        reports.accept(json.dumps({"process": name, "in_flight": {"7": 1}}))
+        program.send_signal(signal.SIGSTOP)
+        clock.now += ALIVE_FOR_S + 1
+        assert not reports.is_drained(7, clock.now, STOPPED_AT)
+        assert reports.in_flight(7) == 1
+    finally:
+        program.kill()
+        program.wait()
+    assert reports.is_drained(7, clock.now, STOPPED_AT)
+
+
+@pytest.mark.parametrize("name", ["elsewhere.example-1-abcd", f"{socket.gethostname()}-0-x", "no name of ours", ""])
+def test_a_silent_process_elsewhere_is_dead_after_three_seconds(name: str) -> None:
+    clock = Clock()
+    reports = reports_at(clock)
+    reports.accept(json.dumps({"process": name, "in_flight": {"7": 1}}))
+    clock.now += ALIVE_FOR_S + 1
+    assert reports.living() == []

@@ -62,9 +62,9 @@ def test_a_tree_holds_the_engine_and_all_that_it_started(run: ShimRun) -> None:
     tree = root_of(run)
     # The shim, the engine, its child, its child with a session of its own, the orphan of its double fork.
     wait_until(lambda: len(list_tree(tree.pid)) == 5, "the engine has started all its processes")
+    wait_until(lambda: use_of(tree)["threads"] >= 5, "each of them has its thread")
     use = use_of(tree)
     assert use["processes"] == 5
-    assert use["threads"] >= 5
     resident = sum(psutil.Process(pid).memory_info().rss for pid in list_tree(tree.pid))
     assert use["resident_bytes"] == pytest.approx(resident, rel=0.1)
 
@@ -251,6 +251,7 @@ async def test_samples_come_into_redis_and_stop_with_the_supervisor(
 ) -> None:
     run.start([sys.executable, "-c", "import signal; signal.pause()"])
     tree = root_of(run)
+    wait_until(lambda: len(list_tree(tree.pid)) == 2, "the shim has started the engine")
     database = DatabaseRunner()
     shim = SimpleNamespace(identity=SimpleNamespace(pid=tree.pid, started=tree.started))
     actor = InstanceActor(Instance(pk=7, name="alpha"), SimpleNamespace())  # type: ignore[arg-type]  # not asked
