@@ -29,7 +29,7 @@ from gateway.admission import Admission
 from gateway.asgi import Receive
 from gateway.errors import ClientGone, GatewayError
 from gateway.exchange import Exchange
-from gateway.limits import Limits, is_metadata
+from gateway.limits import Limits
 from gateway.loading import LoadingStream, choose_voice
 from gateway.peers import Peers
 from gateway.refusals import judge_route, too_many_in_work, too_many_waiting, wait_too_long
@@ -119,7 +119,7 @@ class Demand:
         if not route.concurrency_limit:
             return True
         admission = exchange.admission
-        return (admission is not None and admission.place == route.instance_id) or is_metadata(exchange)
+        return (admission is not None and admission.place == route.instance_id) or exchange.is_metadata
 
     async def admit(
         self, exchange: Exchange, route: Route, principal: Principal, receive: Receive, *, body: bytes = b""
@@ -148,7 +148,7 @@ class Demand:
             self._begin_wait(admission, route)
             if not route.is_routable and (voice := choose_voice(exchange, route, body)) is not None:
                 admission.loading = LoadingStream(exchange, voice)
-        waiter = _Waiter(principal, route, admission, needs_place=not is_metadata(exchange))
+        waiter = _Waiter(principal, route, admission, needs_place=not exchange.is_metadata)
         await self._wait(waiter, receive)
 
     def leave(self, exchange: Exchange) -> None:

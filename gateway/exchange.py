@@ -35,6 +35,7 @@ class Exchange:
         "first_byte_s",
         "headers",
         "is_answered",
+        "is_metadata",
         "is_sent",
         "is_streamed",
         "method",
@@ -71,6 +72,8 @@ class Exchange:
         self.route: Route | None = None
         self.admission: Admission | None = None
         """What the waiting line and the limits know about it; None when neither was concerned."""
+        self.is_metadata = False
+        """Whether it only looks at its engine: it needs no place there and doesn't count as use."""
         self.model = ""
         """The model as the client named it."""
         self.status = 0

@@ -21,7 +21,6 @@ from gateway.watch import DepartureWatch, feed_upstream, frame_piece, read_ahead
 
 logger = logging.getLogger(__name__)
 
-_METADATA_PATHS = frozenset((b"/health", b"/v1/health", b"/models", b"/v1/models", b"/props", b"/metrics", b"/slots"))
 _TRAILERS = "http.response.trailers"
 """The extension of ASGI by which an application sends trailers; uvicorn doesn't have it."""
 
@@ -31,11 +30,6 @@ class MakeReader(Protocol):
 
     def __call__(self, path: bytes, headers: Headers, *, method: str, status: int) -> UsageReader | None:
         """The reader for the answer to `path` with these headers."""
-
-
-def counts_as_use(method: str, path: bytes) -> bool:
-    """Whether a request keeps its instance from idling; looking at its health or metadata doesn't."""
-    return not (method in ("GET", "HEAD") and (path.rstrip(b"/") or b"/") in _METADATA_PATHS)
 
 
 class Forwarder:
@@ -57,7 +51,7 @@ class Forwarder:
         """
         exchange.route = route
         endpoint = (route.host, route.port)
-        is_use = counts_as_use(exchange.method, path)
+        is_use = not exchange.is_metadata
         client = exchange.scope.get("client")
         target = route.path_prefix.encode() + path if route.path_prefix else path
         if query:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.authenticate import Authenticator
 from gateway.errors import OPENAI, no_model, unknown_model, wrong_method
 from gateway.exchange import Exchange
+from gateway.metadata import asks_for_metadata
 from gateway.model_list import ModelList
 from gateway.named import HeldBody, NamedBody, find_query_model
 from gateway.native import find_native_path
@@ -33,6 +34,7 @@ class InferenceRoutes:
             return
         is_native = not path.startswith("/v1/")
         target = find_native_path(exchange.method, exchange.raw_path) if is_native else exchange.raw_path
+        exchange.is_metadata = asks_for_metadata(exchange.method, target)
         if exchange.method in _WITH_BODY:
             named = await self._serving.read_named(exchange)
         else:

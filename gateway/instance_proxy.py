@@ -6,6 +6,7 @@ from urllib.parse import unquote
 
 from gateway.errors import MANAGEMENT, forbidden_instance, unknown_instance
 from gateway.exchange import Exchange
+from gateway.metadata import asks_for_metadata
 from gateway.serving import Serving
 
 PREFIX = "/api/v1/instances/"
@@ -43,6 +44,7 @@ class InstanceProxyRoutes:
             raise unknown_instance(name)
         if not principal.may_use(route.instance_id):
             raise forbidden_instance()
+        exchange.is_metadata = asks_for_metadata(exchange.method, path)
         body = await self._serving.read_for(exchange, route)
         exchange.route = route
         route = await self._serving.reach_running(exchange, principal, lambda: self._serving.routes.by_name.get(name))

@@ -32,7 +32,6 @@ _ANSWER_WITHIN_S = 0.5
 _RETRY_S = 0.5
 _SAY_AGAIN_S = 1.0
 _LOOK_AGAIN_S = 0.25
-_METADATA = (b"/health", b"/models", b"/props", b"/metrics", b"/slots")
 
 # KEYS[1]: hash of one instance, process -> places it holds. ARGV: this process, places it holds, places it asks for,
 # the limit, the prefix of the processes' reports (a process without a report is dead), seconds to keep the hash.
@@ -61,11 +60,6 @@ return granted
 """
 
 _Question = tuple[int, int, "asyncio.Future[bool]"]
-
-
-def is_metadata(exchange: Exchange) -> bool:
-    """Whether it only looks at an engine's health or metadata, under whichever of the gateway's addresses."""
-    return exchange.method in ("GET", "HEAD") and exchange.raw_path.rstrip(b"/").endswith(_METADATA)
 
 
 class Limits:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.body import begin_body
 from gateway.errors import OPENAI, GatewayError, unknown_instance, wrong_method
 from gateway.exchange import Exchange
+from gateway.metadata import asks_for_metadata
 from gateway.serving import Serving
 from gateway.structs import ANONYMOUS, Route
 
@@ -44,6 +45,7 @@ class LlamaCppRoutes:
         _, name, path = await self._find(raw)
         exchange.model = name
         check_path(exchange.method, path)
+        exchange.is_metadata = asks_for_metadata(exchange.method, path)
         body = await begin_body(exchange)
         reached = await self._serving.reach(
             exchange,
@@ -77,6 +79,7 @@ class LlamaCppRoutes:
         exchange.route = route
         if not route.is_routable:
             raise GatewayError(400, "instance_not_running", "Instance is not running")
+        exchange.is_metadata = True  # strangers can't take places with it, nor keep the model from idling
         exchange.extra_headers += _UI
         body = await begin_body(exchange)
         route = await self._serving.reach_running(exchange, ANONYMOUS, lambda: self._serving.routes.by_name.get(name))

@@ -11,6 +11,7 @@ from gateway.commands import Commands, require_manager
 from gateway.error_form import answer_error
 from gateway.errors import OPENAI, STRING, GatewayError, forbidden_instance, send_json, unknown_model, wrong_method
 from gateway.exchange import Exchange
+from gateway.metadata import asks_for_metadata
 from gateway.serving import Serving
 from gateway.structs import Principal, Route
 
@@ -59,6 +60,7 @@ class ModelProxyRoutes:
                 exchange.route = route
                 message = f"model {name} is not loaded; a request for a page's file doesn't load it"
                 raise GatewayError(409, "model_not_loaded", message)
+            exchange.is_metadata = asks_for_metadata(exchange.method, path)
             body = await self._serving.read_for(exchange, route)
             keep_reading = body.stream.keep_reading if body.stream is not None else None
             reached = await self._serving.reach(

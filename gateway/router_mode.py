@@ -10,6 +10,7 @@ from gateway.body import hold_body
 from gateway.errors import MANAGEMENT, GatewayError, unknown_instance, wrong_method
 from gateway.exchange import Exchange
 from gateway.llama_cpp import require_llama_cpp
+from gateway.metadata import asks_for_metadata
 from gateway.serving import Serving
 from gateway.structs import Route
 
@@ -32,6 +33,7 @@ class RouterModeRoutes:
         raw_name, _, rest = exchange.raw_path.removeprefix(PREFIX).partition(b"/")
         name = unquote(raw_name.decode("latin-1"))
         target, model = split_action(exchange.method, b"/" + rest.rstrip(b"/"))
+        exchange.is_metadata = asks_for_metadata(exchange.method, target)
         data = (await self._serving.read_whole(exchange)).data
         if target != b"/models" and not data.strip():
             data = msgspec.json.encode({"model": model})

@@ -133,6 +133,56 @@ async def test_health_and_metadata_need_no_place_and_take_none(
     assert (await asking).status_code == 200
 
 
+async def test_a_path_that_only_ends_like_metadata_needs_a_place(
+    gateway: Gateway, upstream: Upstream, engine: Engine
+) -> None:
+    await gateway.set_routes(make_route(upstream, concurrency_limit=1, backend_type="llama_cpp"))
+    asking = ask(gateway)
+    await wait_until(lambda: engine.now == 1)
+    for path in (
+        "/upstream/m/sleep/health",
+        "/upstream/m/x/v1/models",
+        "/upstream/m//health",
+        "/v1/sleep/props?model=m",
+    ):
+        assert (await gateway.client.get(path)).status_code == 429, path
+    assert (await gateway.manager.get("/api/v1/instances/m/proxy/sleep/health")).status_code == 429
+    assert (await gateway.manager.get("/api/v1/instances/m/proxy/health")).status_code == 200
+    assert (await gateway.client.get("/llama-cpp/m/slots")).status_code == 200
+    engine.release()
+    assert (await asking).status_code == 200
+
+
+async def test_strangers_at_the_public_page_take_no_place_and_keep_nothing_busy(
+    gateway: Gateway, upstream: Upstream
+) -> None:
+    arrived, finish = asyncio.Event(), asyncio.Event()
+
+    async def hold(call: Call) -> None:
+        await call.read_body()
+        if call.method == "GET":
+            arrived.set()
+            await finish.wait()
+        await call.answer(b"{}", "Content-Type: application/json")
+
+    upstream.handler = hold
+    await gateway.set_routes(make_route(upstream, concurrency_limit=1, backend_type="llama_cpp"))
+    page = asyncio.create_task(gateway.stranger.get("/llama-cpp/m/"))
+    await arrived.wait()
+    assert places(gateway) == 0
+    assert 1 not in gateway.app.activity.last_used
+    assert (await gateway.ask()).status_code == 200
+    finish.set()
+    assert (await page).status_code == 200
+
+    engine = Engine(upstream)
+    asking = ask(gateway)
+    await wait_until(lambda: engine.now == 1)
+    assert (await gateway.stranger.get("/llama-cpp/m/")).status_code == 200
+    engine.release()
+    assert (await asking).status_code == 200
+
+
 async def test_a_place_is_free_again_when_its_client_leaves_or_its_engine_fails(
     gateway: Gateway, upstream: Upstream, engine: Engine
 ) -> None:
