@@ -61,10 +61,9 @@ def test_a_tree_holds_the_engine_and_all_that_it_started(run: ShimRun) -> None:
     run.start([*FAKE_ENGINE, "--port", "0", "--fork-children"])
     tree = root_of(run)
     # The shim, the engine, its child, its child with a session of its own, the orphan of its double fork.
-    wait_until(lambda: len(list_tree(tree.pid)) == 5, "the engine has started all its processes")
-    wait_until(lambda: use_of(tree)["threads"] >= 5, "each of them has its thread")
+    run.wait_for_line(rb"orphan (\d+)\n")
     use = use_of(tree)
-    assert use["processes"] == 5
+    assert (use["processes"], use["threads"] >= 5) == (5, True)
     resident = sum(psutil.Process(pid).memory_info().rss for pid in list_tree(tree.pid))
     assert use["resident_bytes"] == pytest.approx(resident, rel=0.1)
 
@@ -72,7 +71,7 @@ def test_a_tree_holds_the_engine_and_all_that_it_started(run: ShimRun) -> None:
 def test_every_way_of_finding_a_tree_finds_the_same(run: ShimRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run.start([*FAKE_ENGINE, "--port", "0", "--fork-children"])
     tree = root_of(run)
-    wait_until(lambda: len(list_tree(tree.pid)) == 5, "the engine has started all its processes")
+    run.wait_for_line(rb"orphan (\d+)\n")
     by_threads = list_tree(tree.pid)
     monkeypatch.setattr("instances.supervisor.process_tree.CHILDREN", Path("/nonexistent"))
     assert list_tree(tree.pid) == by_threads
