@@ -40,5 +40,7 @@ async def _send_page(send: Send, error: GatewayError, headers: Headers) -> None:
         (b"content-security-policy", b"default-src 'none'"),
         (b"x-content-type-options", b"nosniff"),
     ]
+    if error.status == 401:
+        own.append((b"www-authenticate", b'Basic realm="Corral: an API key as the password"'))  # so the browser asks
     await send({"type": "http.response.start", "status": error.status, "headers": own + headers})
     await send({"type": "http.response.body", "body": page})

@@ -162,6 +162,9 @@ async def test_browsers_get_a_page_and_others_json(gateway: Gateway) -> None:
     page = await gateway.client.get("/upstream/off/a.js", headers={"accept": "text/html,*/*"})
     assert (page.status_code, page.headers["content-type"]) == (409, "text/html; charset=utf-8")
     assert "model off is not loaded" in page.text
+    stranger = await gateway.stranger.get("/upstream/m/", headers={"accept": "text/html"})
+    assert (stranger.status_code, stranger.headers["www-authenticate"].split()[0]) == (401, "Basic")
+    assert "www-authenticate" not in (await gateway.stranger.get("/upstream/m/")).headers
     assert "<script" not in (await gateway.client.get("/running/<script>", headers={"accept": "text/html"})).text
 
 
