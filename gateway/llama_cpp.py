@@ -70,7 +70,8 @@ class LlamaCppRoutes:
 
     async def _serve_root(self, exchange: Exchange, raw: bytes) -> bool:
         """The web page of llama-server, for everybody; it asks for a key itself. Never starts the instance."""
-        self._serving.routes.require_loaded()
+        routes = self._serving.routes
+        routes.require_loaded()
         route, name, path = await self._find(raw)
         if path not in (b"", b"/"):
             return False
@@ -82,7 +83,7 @@ class LlamaCppRoutes:
         exchange.is_metadata = True  # strangers can't take places with it, nor keep the model from idling
         exchange.extra_headers += _UI
         body = await begin_body(exchange)
-        route = await self._serving.reach_running(exchange, ANONYMOUS, lambda: self._serving.routes.by_name.get(name))
+        route = await self._serving.reach_running(exchange, ANONYMOUS, lambda: routes.by_any_name.get(name))
         await self._serving.forward(exchange, route, b"/", body)
         return True
 

@@ -62,6 +62,8 @@ async def test_the_root_is_public_and_never_starts_the_model(gateway: Gateway, u
     for path in ("/llama-cpp/m/", "/llama-cpp/m"):
         answer = await gateway.stranger.get(path)
         assert (answer.status_code, answer.json()["target"]) == (200, "/")
+    await gateway.set_routes(make_route(upstream, backend_type="llama_cpp", aliases=("a/b",)))
+    assert (await gateway.stranger.get("/llama-cpp/a/b/")).json()["target"] == "/"
     await gateway.set_routes(make_route(backend_type="llama_cpp"))
     answer = await gateway.stranger.get("/llama-cpp/m/")
     assert (answer.status_code, answer.json()["error"]["message"]) == (400, "Instance is not running")
