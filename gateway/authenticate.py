@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from gateway.asgi import Headers, Scope, find_header
 from gateway.brake import Brake
 from gateway.config import GatewayConfig
@@ -14,6 +16,9 @@ from gateway.structs import ANONYMOUS, Principal
 
 SessionLookUp = Callable[[Scope], Awaitable[Principal | None]]
 _SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
+_OTHER_SITES = frozenset((b"cross-site", b"same-site"))
+_OWN_SITES = frozenset((b"same-origin", b"none"))
+"""`none` is what the visitor typed or chose from bookmarks."""
 
 
 class Authenticator:
@@ -71,21 +76,51 @@ class Authenticator:
             raise missing_key()
         if is_from_another_site(exchange):
             raise GatewayError(403, "cross_site_request", "A signed-in page may send this only from the portal itself")
-        return session
+        if is_from_portal_or_user(exchange):
+            return session
+        # It may be a link or an image of any site: what runs already can be seen, but nothing is started or stopped.
+        return msgspec.structs.replace(session, can_start=False, can_evict=False)
 
 
 def is_from_another_site(exchange: Exchange) -> bool:
     """Whether a browser sent the request for a page that isn't the portal's own.
 
     What changes something must name the portal as its origin; for the rest the browser's word is enough (Fetch
-    Metadata, `Sec-Fetch-Site`).
+    Metadata, `Sec-Fetch-Site`), or a foreign `Origin` where it gives none.
     """
     headers = exchange.headers
     if exchange.method not in _SAFE_METHODS or exchange.scope["type"] == "websocket":
         return not _is_same_origin(headers)
-    return find_header(headers, b"sec-fetch-site") in (b"cross-site", b"same-site")
+    site = _find_site(headers)
+    if site:
+        return site in _OTHER_SITES
+    return find_header(headers, b"origin") is not None and not _is_same_origin(headers)
+
+
+def is_from_portal_or_user(exchange: Exchange) -> bool:
+    """Whether it is proven that a request comes from a page of the portal, or from the visitor's own hand.
+
+    Browsers send Fetch Metadata to hosts they trust only (HTTPS and loopback); elsewhere `Origin` or `Referer` must
+    name the portal.
+    """
+    headers = exchange.headers
+    site = _find_site(headers)
+    if site:
+        return site in _OWN_SITES
+    return _is_same_origin(headers) or _names_host(headers, b"referer")
+
+
+def _find_site(headers: Headers) -> bytes:
+    return (find_header(headers, b"sec-fetch-site") or b"").strip().lower()
 
 
 def _is_same_origin(headers: Headers) -> bool:
-    origin, host = find_header(headers, b"origin"), find_header(headers, b"host")
-    return origin is not None and host is not None and origin.partition(b"://")[2].lower() == host.lower()
+    return _names_host(headers, b"origin")
+
+
+def _names_host(headers: Headers, name: bytes) -> bool:
+    """Whether the URL in this header has the host and port that the request was sent to."""
+    url, host = find_header(headers, name), find_header(headers, b"host")
+    if url is None or host is None:
+        return False
+    return url.partition(b"://")[2].partition(b"/")[0].lower() == host.lower()

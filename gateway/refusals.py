@@ -49,6 +49,9 @@ def _find_bar(route: Route, principal: Principal) -> GatewayError | None:
     """Why a request of this principal may not start the instance, if it would have to."""
     if route.state not in ("stopped", "failed"):
         return None
+    if not principal.can_start and principal.kind == "session":
+        message = f"Instance {route.name} is not running and a link from elsewhere doesn't start it; start it first"
+        return GatewayError(403, "permission_denied", message)
     if not principal.can_start:
         message = f"Instance {route.name} is not running and this key may not start instances"
         return GatewayError(403, "permission_denied", message)
