@@ -81,6 +81,7 @@ class ControlRoutes:
             route.instance_id for route in routes if route.state in _LIVE and principal.may_use(route.instance_id)
         ]
         await self._commands.stop(principal, running)
+        await self._serving.look_again()
 
     async def _unload_one(self, exchange: Exchange, principal: Principal, name: str) -> None:
         await begin_body(exchange)
@@ -93,6 +94,7 @@ class ControlRoutes:
             raise forbidden_instance()
         if route.state in _LIVE or route.state == "backoff":
             await self._commands.stop(principal, [route.instance_id])
+            await self._serving.look_again()
 
     async def _send(self, exchange: Exchange, answer: object) -> None:
         exchange.status = 200

@@ -77,6 +77,7 @@ class ModelProxyRoutes:
             await _answer(exchange, 409, {"status": "error", "message": f"{name} is not running"})
             return
         await self._commands.stop(principal, [route.instance_id])
+        await self._serving.look_again()
         await _answer(exchange, 200, {"status": "ok", "message": f"{name} stopped"})
 
     async def _load(self, exchange: Exchange, raw: bytes, name: str) -> None:

@@ -82,6 +82,10 @@ class Serving:
         """The complete body. Raises `GatewayError` 413 and 503, and `ClientGone`."""
         return hold_body(await read_body(exchange, self._max_body_bytes, self._budget))
 
+    async def look_again(self) -> None:
+        """Read the routes anew, after something was changed that the next request must see."""
+        await self._look_again()
+
     async def find(self, look: Callable[[], T | None]) -> T | None:
         """What `look` finds among the routes; before it finds nothing, the routes are read once more."""
         found = look()
