@@ -11,9 +11,11 @@ _HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade proxy-authenticate".split()
 )
 _DROPPED_FROM_REQUEST = _HOP_BY_HOP | frozenset(
-    # The client's credentials are for Corral, not for the engine; length and address are written anew; the web server
-    # has answered `Expect` before the body was read.
-    b"authorization proxy-authorization x-api-key xi-api-key cookie host content-length expect x-forwarded-for".split()
+    # The client's credentials are for Corral, not for the engine, under whichever name a library sends them (browsers
+    # put keys among subprotocols, which mean nothing without a WebSocket); length and address are written anew; the web
+    # server has answered `Expect` before the body was read.
+    b"authorization proxy-authorization x-api-key xi-api-key api-key x-goog-api-key cookie cookie2 x-csrftoken "
+    b"sec-websocket-protocol host content-length expect x-forwarded-for".split()
 )
 _DROPPED_FROM_ANSWER = _HOP_BY_HOP | frozenset(
     # An engine sets no cookies for the portal's address, and Corral decides which origins may call it.
@@ -22,7 +24,7 @@ _DROPPED_FROM_ANSWER = _HOP_BY_HOP | frozenset(
 )
 _DROPPED_FROM_HANDSHAKE = _DROPPED_FROM_REQUEST | frozenset(
     # The gateway shakes hands with the engine by itself, and it isn't a page of some origin.
-    b"origin sec-websocket-key sec-websocket-version sec-websocket-protocol sec-websocket-extensions".split()
+    b"origin sec-websocket-key sec-websocket-version sec-websocket-extensions".split()
 )
 _FRAMING = frozenset((b"content-length", b"content-type"))
 """Headers of an answer that a `Connection` header can't take away."""

@@ -67,10 +67,14 @@ def _read_query_key(query: bytes) -> bytes | None:
 
 
 def drop_query_key(query: bytes) -> bytes:
-    """`query` without its `api_key` fields; the rest stays byte for byte."""
-    if b"api_key" not in query:
+    """`query` without its `api_key` fields, in whichever case and encoding; the rest stays byte for byte."""
+    if b"%" not in query and b"api_key" not in query.lower():
         return query
-    return b"&".join(field for field in query.split(b"&") if field.partition(b"=")[0] != b"api_key")
+    return b"&".join(field for field in query.split(b"&") if not _is_key_field(field))
+
+
+def _is_key_field(field: bytes) -> bool:
+    return unquote_to_bytes(field.partition(b"=")[0]).strip().lower() == b"api_key"
 
 
 def hash_key(credential: bytes) -> str:

@@ -69,6 +69,9 @@ def test_the_credential_is_the_first_that_is_there(
         (b"api_key=k&api_key=l&a", b"a"),
         (b"my_api_key=k", b"my_api_key=k"),
         (b"a=api_key", b"a=api_key"),
+        (b"API_KEY=k&Api_Key=k&b", b"b"),
+        (b"a=%2F&api%5Fkey=k&%41%50%49_key=k&%61pi_key", b"a=%2F"),
+        (b"a%zz=1&&api_keys=%6b", b"a%zz=1&&api_keys=%6b"),
     ],
 )
 def test_the_key_leaves_the_query_and_the_rest_stays(query: bytes, left: bytes) -> None:

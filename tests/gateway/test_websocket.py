@@ -96,6 +96,10 @@ async def test_the_engine_sees_its_own_key_and_none_of_the_clients(app: PlainApp
         "Authorization": "Bearer secret",
         "X-Api-Key": "secret",
         "Cookie": "sessionid=secret",
+        "Cookie2": "sessionid=secret",
+        "Api-Key": "secret",
+        "X-Goog-Api-Key": "secret",
+        "X-CSRFToken": "secret",
         "X-Extra": "yes",
         "X-Forwarded-For": "10.0.0.1",
     }
