@@ -8,12 +8,15 @@ are `HttpCycle`'s; one timer serves a connection for life, where uvicorn makes o
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import urllib.parse
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from gateway.asgi import ASGIApp, Receive, Scope, Send
 from portal.http_cycle import HttpCycle
 
 #: Bytes of a request's line and headers, or of trailers. Cookies and keys need a few hundred; nginx allows 32 KiB.
@@ -23,19 +26,29 @@ HEAD_TIMEOUT_S = 30.0
 #: While a request is in work.
 NEVER = float("inf")
 
-TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
-    b"content-length: 43\r\nconnection: close\r\n\r\nThe request's headers are larger than 64 K."
-)
+
+def build_refusal(status: int, sentence: bytes) -> bytes:
+    """Build an answer that says why the server, not the application, ends the connection."""
+    head = b"%bcontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+    return head % (STATUS_LINE[status], len(sentence)) + sentence
+
+
+INVALID = build_refusal(400, b"Invalid HTTP request received.")
+NO_TUNNEL = build_refusal(400, b"CONNECT is for proxies, which this server is not.")
+TOO_LARGE = build_refusal(431, b"The request's headers are larger than 64 K.")
+TOO_LARGE_HANDSHAKE = build_refusal(431, b"The headers of the WebSocket's handshake are too many or too long.")
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
     """Refuses heads larger than HEAD_LIMIT (RFC 6585, 5: status 431) and closes connections that send none in time.
 
-    Of uvicorn's configuration, ``root_path``, ``limit_concurrency`` and access logs have no effect here.
+    An ``Upgrade`` to anything but a WebSocket is ignored (RFC 9110, 7.8), and so is one to a WebSocket by a request
+    that is none of its handshakes. Of uvicorn's configuration, ``root_path``, ``limit_concurrency`` and access logs
+    have no effect here.
     """
 
     _unread = 0
+    _hosts = 0
     _is_upgrade = False
     _deadline = NEVER
     _timer: asyncio.TimerHandle | None = None
@@ -49,7 +62,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Expect a head."""
         super().connection_made(transport)
-        self._queue: list[HttpCycle] = []
+        self._queue: list[tuple[HttpCycle, ASGIApp]] = []
         self._deadline = self.loop.time() + HEAD_TIMEOUT_S
         self._tick()
 
@@ -74,18 +87,57 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         else:
             self._latest.keep_alive = False
 
-    def handle_websocket_upgrade(self) -> None:
-        """Hand the connection over."""
-        self._stop_timer()
-        super().handle_websocket_upgrade()
-
     def data_received(self, data: bytes) -> None:
         """Parse what came, and count what made no head and no body of it."""
         self._unread += len(data)
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as pause:
+            self._settle_upgrades(memoryview(data)[pause.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(INVALID)
         if self._unread > HEAD_LIMIT and not self.transport.is_closing():
-            self.transport.write(TOO_LARGE)
-            self.transport.close()
+            self._refuse(TOO_LARGE)
+
+    def _settle_upgrades(self, rest: memoryview) -> None:
+        # The parser stops behind each head with an Upgrade and takes it for one without a body, and behind one with
+        # "close" for the last. If it is ignored, a new parser gets the head without that header and what follows.
+        while True:
+            method, version = self.parser.get_method(), self.parser.get_http_version()
+            is_free = self._latest is None or self._latest.response_complete
+            if method == b"CONNECT":
+                self._refuse(NO_TUNNEL)
+                return
+            if is_free and version == "1.1" and is_handshake(method, self.url, self.headers):
+                self.handle_websocket_upgrade()
+                return
+            lines = [b"%b %b HTTP/%b" % (method, self.url, version.encode())]
+            lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+            try:
+                self.parser.feed_data(b"\r\n".join(lines) + b"\r\n\r\n")
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as pause:
+                rest = rest[pause.args[0] :]
+            except httptools.HttpParserError:
+                self._refuse(INVALID)
+                return
+            else:
+                return
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over: at once to the application, or it ends, so that no handshake stays half done."""
+        self._stop_timer()
+        self.scope = {"method": "GET", "headers": self.headers}
+        super().handle_websocket_upgrade()
+        protocol: Any = self.transport.get_protocol()
+        if not protocol.handshake_initiated:
+            self._refuse(TOO_LARGE_HANDSHAKE)
+
+    def _refuse(self, answer: bytes) -> None:
+        self.transport.write(answer)
+        self.transport.close()
 
     # The parser
 
@@ -95,15 +147,28 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
+        self._hosts = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header, or a field of a trailer."""
+        name = name.lower()
+        if name == b"host":
+            self._hosts += 1
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Start the application, or queue the request behind the one that is in work."""
         self._unread, self._deadline = 0, NEVER
         parser = self.parser
+        self._is_upgrade = parser.should_upgrade()
+        if self._is_upgrade:
+            return  # see `_settle_upgrades`
         version = parser.get_http_version()
         raw_path, query = split_target(self.url)
         path = raw_path.decode("ascii")
-        self.scope = scope = {
+        scope = {
             "type": "http",
             "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
             "http_version": version,
@@ -118,27 +183,27 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             "server": self.server,
             "state": self.app_state.copy(),
         }
-        self._is_upgrade = parser.should_upgrade() and self._should_upgrade()
-        if self._is_upgrade:
-            return
+        self.headers = []  # what a trailer brings must not pass for a header (RFC 9110, 6.5.1)
+        is_valid = self._hosts == 1 or (self._hosts == 0 and version != "1.1")
         cycle = HttpCycle(
             self,
             scope,
-            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            keep_alive=is_valid and version != "1.0" and parser.should_keep_alive(),
             expects_continue=self.expect_100_continue,
         )
+        app = self.app if is_valid else refuse_hosts
         before, self._latest = self._latest, cycle
         if before is None or before.response_complete:
-            self._start(cycle)
+            self._start(cycle, app)
         else:
             self.flow.pause_reading()
-            self._queue.append(cycle)
+            self._queue.append((cycle, app))
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body; nobody wants it any more when the answer is complete."""
         self._unread = 0
         cycle = self._latest
-        if cycle is None or self._is_upgrade:
+        if cycle is None:
             return
         if cycle.response_complete:
             self._deadline = self.loop.time() + self.timeout_keep_alive
@@ -161,13 +226,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self._queue:
-            self._start(self._queue.pop(0))
+            self._start(*self._queue.pop(0))
         elif self._deadline == NEVER:  # no head has begun
             self._deadline = self.loop.time() + self.timeout_keep_alive
 
-    def _start(self, cycle: HttpCycle) -> None:
+    def _start(self, cycle: HttpCycle, app: ASGIApp) -> None:
         self._active = cycle
-        self.tasks.add(self.loop.create_task(cycle.run(self.app)))
+        self.tasks.add(self.loop.create_task(cycle.run(app)))
 
     # The timer
 
@@ -193,3 +258,34 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
         return path, query
     parsed = httptools.parse_url(target)
     return parsed.path or b"/", parsed.query or b""
+
+
+def is_handshake(method: bytes, target: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a request with ``Connection: Upgrade`` opens a WebSocket: all that RFC 6455, 4.2.1 asks for is there."""
+    fields: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        fields.setdefault(name, []).append(value.strip())
+    keys = fields.get(b"sec-websocket-key", [])
+    try:
+        has_key = len(keys) == 1 and len(base64.b64decode(keys[0], validate=True)) == 16
+    except binascii.Error:
+        has_key = False
+    return (
+        has_key
+        and method == b"GET"
+        and target.startswith(b"/")
+        and target.isascii()
+        and len(fields.get(b"host", ())) == 1
+        and [value.lower() for value in fields[b"upgrade"]] == [b"websocket"]
+        and fields.get(b"sec-websocket-version") == [b"13"]
+        and fields.get(b"content-length", [b"0"]) == [b"0"]
+        and b"transfer-encoding" not in fields
+    )
+
+
+async def refuse_hosts(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request that has no Host header, or several (RFC 9112, 3.2); each must name the same server."""
+    body = b"A request must have exactly one Host header."
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
