@@ -164,7 +164,7 @@ class GatewayApp:
         except GatewayError as error:
             await answer_error(exchange, error, choose_usual_form(part, exchange))
         except ClientGone:
-            exchange.outcome = "client_gone"
+            exchange.outcome = "cancelled"
         finally:
             self.demand.leave(exchange)
             if exchange.release is not None:

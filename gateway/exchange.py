@@ -15,7 +15,7 @@ from gateway.errors import GatewayError
 from gateway.structs import Principal, Route
 from gateway.upstream import UpstreamConnection
 
-Outcome = Literal["answered", "refused", "client_gone", "upstream_lost"]
+Outcome = Literal["answered", "refused", "cancelled", "upstream_lost"]
 
 
 class Exchange:

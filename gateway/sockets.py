@@ -70,7 +70,7 @@ class SocketRoutes:
             exchange.status = error.status
             await refuse_websocket(exchange.scope, exchange.send, error)
         except ClientGone:
-            exchange.outcome = "client_gone"
+            exchange.outcome = "cancelled"
 
     async def _find(self, exchange: Exchange, knock: _Knock) -> tuple[Route, bytes]:
         if is_proxy_path(exchange.path):

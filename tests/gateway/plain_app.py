@@ -68,7 +68,7 @@ class PlainApp:
                 exchange.status = error.status
                 await send_error(send, error, OPENAI, [])
             except ClientGone:
-                exchange.outcome = "client_gone"
+                exchange.outcome = "cancelled"
             finally:
                 exchange.release_body()
 

@@ -236,7 +236,7 @@ async def check_departure(gateway: Gateway, upstream: Upstream, first: bytes) ->
     left = time.monotonic()
     assert await asyncio.wait_for(closed, 2) - left < 0.1
     await wait_until(lambda: gateway.finished)
-    assert gateway.finished[-1].outcome == "client_gone"
+    assert gateway.finished[-1].outcome == "cancelled"
     assert gateway.app.activity.in_flight == {}
 
 

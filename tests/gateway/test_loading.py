@@ -287,7 +287,7 @@ async def test_a_client_that_leaves_during_the_loading_leaves_the_line_and_no_ta
         client.send("POST", "/v1/chat/completions", body=json.dumps(CHAT).encode())
         await client.read_head()
     await wait_until(lambda: waiting(gateway) == 0, 0.5)
-    await wait_until(lambda: gateway.finished and gateway.finished[-1].outcome == "client_gone")
+    await wait_until(lambda: gateway.finished and gateway.finished[-1].outcome == "cancelled")
     assert not any(task.get_name() == "gateway-loading" for task in asyncio.all_tasks())
 
 

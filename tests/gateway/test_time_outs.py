@@ -59,7 +59,7 @@ async def test_a_client_that_leaves_while_the_instance_is_dialled_is_noticed(
     await wait_until(lambda: gateway.app.activity.in_flight == {}, 2)
     assert time.monotonic() - left < 0.1
     await wait_until(lambda: gateway.finished)
-    assert gateway.finished[-1].outcome == "client_gone"
+    assert gateway.finished[-1].outcome == "cancelled"
 
 
 async def test_an_answer_that_does_not_begin_in_time_is_given_up(gateway: Gateway, upstream: Upstream) -> None:

@@ -207,7 +207,7 @@ async def test_a_client_that_leaves_during_the_wait_is_noticed(app: PlainApp, up
             client.writer.write(piece)
             await client.writer.drain()
         await wait_until(lambda: app.uploads)
-    await wait_until(lambda: app.exchanges[0].outcome == "client_gone", 1.0)
+    await wait_until(lambda: app.exchanges[0].outcome == "cancelled", 1.0)
     assert not upstream.calls
 
 
@@ -232,7 +232,7 @@ async def test_a_client_that_leaves_while_a_busy_engine_takes_no_upload_closes_t
     left = time.monotonic()
     await wait_until(lambda: app.activity.in_flight == {}, 1.0)
     assert time.monotonic() - left < 0.1
-    assert app.exchanges[0].outcome == "client_gone"
+    assert app.exchanges[0].outcome == "cancelled"
     may_read.set()
     await asyncio.wait_for(closed, 5)
 
@@ -252,7 +252,7 @@ async def test_a_client_that_leaves_while_a_held_form_is_sent_on_closes_the_upst
     left = time.monotonic()
     await wait_until(lambda: app.activity.in_flight == {}, 1.0)
     assert time.monotonic() - left < 0.1
-    assert app.exchanges[0].outcome == "client_gone"
+    assert app.exchanges[0].outcome == "cancelled"
     await upstream.drop_connections()
 
 

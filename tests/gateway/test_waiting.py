@@ -222,7 +222,7 @@ async def test_a_client_that_leaves_leaves_the_line(gateway: Gateway, upstream: 
         await wait_until(lambda: waiting(gateway) == 1)
     await wait_until(lambda: waiting(gateway) == 0, 0.5)
     await wait_until(lambda: gateway.finished)
-    assert gateway.finished[-1].outcome == "client_gone"
+    assert gateway.finished[-1].outcome == "cancelled"
     await gateway.set_routes(make_route(upstream))
     assert (await gateway.ask()).status_code == 200
     assert len(upstream.calls) == 1

@@ -74,7 +74,7 @@ async def test_an_answered_request_is_recorded_with_all_that_is_known() -> None:
 
 
 async def test_a_client_that_left_is_told_apart_whatever_status_the_answer_had() -> None:
-    entry = await record_one(outcome="client_gone", status=200)
+    entry = await record_one(outcome="cancelled", status=200)
     assert entry is not None
     assert (entry.status, entry.outcome) == (499, "cancelled")
 
@@ -102,7 +102,7 @@ async def test_an_engines_refusal_is_recorded_with_its_sentence() -> None:
         ({"outcome": "refused", "status": 401, "principal": None}, False),
         ({"outcome": "refused", "status": 404, "route": None, "principal": ANONYMOUS}, False),
         ({"route": None, "path": "/v1/models"}, False),
-        ({"route": None, "outcome": "client_gone"}, False),
+        ({"route": None, "outcome": "cancelled"}, False),
     ],
 )
 async def test_known_callers_and_known_instances_make_rows(fields: dict[str, Any], is_recorded: bool) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
+from accounts.enums import RequestOutcome
+from gateway.accounting.entry import RecordedOutcome
+from gateway.exchange import Outcome
 from gateway.metrics.collector import Collector
 from gateway.structs import Route
 from tests.gateway.harness import Gateway, wait_until
@@ -56,12 +61,16 @@ def test_a_request_without_an_instance_is_counted_without_times() -> None:
 
 
 def test_no_engine_can_make_a_row_for_each_number() -> None:
-    fields = fields_of(*(Done(status=status) for status in range(100, 600)), Done(status=0, outcome="client_gone"))
+    fields = fields_of(*(Done(status=status) for status in range(100, 600)), Done(status=0, outcome="cancelled"))
     requests = {field: value for field, value in fields.items() if field.startswith("requests|")}
     assert sum(requests.values()) == 501
     assert len(requests) < 75
-    assert requests["requests|7|llama_cpp|none|client_gone"] == 1
+    assert requests["requests|7|llama_cpp|none|cancelled"] == 1
     assert requests["requests|7|llama_cpp|5xx|answered"] > 80
+
+
+def test_metrics_and_activity_have_the_same_words_for_how_a_request_ended() -> None:
+    assert set(get_args(Outcome)) == set(get_args(RecordedOutcome)) == set(RequestOutcome.values)
 
 
 def test_only_what_changed_is_taken_and_its_totals_are_whole() -> None:
