@@ -47,6 +47,7 @@ class HttpCycle:
         "_flow",
         "_flushing",
         "_has_news",
+        "_has_trailers",
         "_head",
         "_is_chunked",
         "_is_head_request",
@@ -54,6 +55,7 @@ class HttpCycle:
         "_more_body",
         "_pieces",
         "_size",
+        "_trailers",
         "_transport",
         "_waiters",
         "_waits_for_continue",
@@ -85,6 +87,9 @@ class HttpCycle:
         self._head = b""
         self._flushing: asyncio.Handle | None = None
         self._is_chunked = False
+        self._has_trailers = False
+        self._trailers: list[bytes] | None = None
+        """The lines of a trailer, once the body is complete and they are awaited."""
         self._left: int | None = None
         """Bytes of the body that are still to come; None when it has no announced length."""
 
@@ -164,10 +169,13 @@ class HttpCycle:
         if self.disconnected:
             return
         kind = message["type"]
-        if kind == "http.response.body" and self.response_started and not self.response_complete:
+        if self._trailers is not None:
+            self._take_trailers(message, self._trailers)
+        elif kind == "http.response.body" and self.response_started and not self.response_complete:
             self._write_body(message.get("body", b""), more_body=message.get("more_body", False))
         elif kind == "http.response.start" and not self.response_started:
             self._head = self._build_head(message["status"], message.get("headers", ()))
+            self._has_trailers = message.get("trailers", False)
             self.response_started = True
             self._waits_for_continue = False
             # Usually the body's first piece comes before this and takes the head along.
@@ -201,9 +209,7 @@ class HttpCycle:
         if not self.keep_alive and not says_close:
             lines.append(b"connection: close\r\n")
         head = b"".join(lines) + b"\r\n"
-        # RFC 9110, 5.5: CR, LF and NUL in a header are dangerous.
-        if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1 or b"\0" in head:
-            raise RuntimeError("A header of the answer contains a line break or a NUL.")
+        check_lines(head, len(lines) + 1)
         self._is_chunked, self._left = is_chunked, left
         return head
 
@@ -217,7 +223,7 @@ class HttpCycle:
         if self._is_chunked and not self._is_head_request:
             if body:
                 body = b"%x\r\n%b\r\n" % (len(body), body)
-            if not more_body:
+            if not more_body and not self._has_trailers:
                 body += b"0\r\n\r\n"
         head = self._head
         if head and len(body) <= JOINED_LIMIT:
@@ -229,11 +235,30 @@ class HttpCycle:
         if not more_body:
             if self._left:
                 raise RuntimeError("Response content shorter than Content-Length")
-            self.response_complete = True
-            self.wake()
-            if not self.keep_alive:
-                self._transport.close()
-            self._connection.on_response_complete()
+            if self._has_trailers:
+                self._trailers = []
+            else:
+                self._complete()
+
+    def _take_trailers(self, message: Message, lines: list[bytes]) -> None:
+        if message["type"] != "http.response.trailers" or self.response_complete:
+            raise RuntimeError(f"The ASGI message {message['type']!r} must not be sent after the body of an answer.")
+        lines += [b"%b: %b\r\n" % (name, value) for name, value in message.get("headers", ())]
+        if message.get("more_trailers", False):
+            return
+        trailer = b"".join(lines)
+        check_lines(trailer, len(lines))
+        self._flush_head()
+        if self._is_chunked and not self._is_head_request:
+            self._transport.write(b"0\r\n%b\r\n" % trailer)
+        self._complete()
+
+    def _complete(self) -> None:
+        self.response_complete = True
+        self.wake()
+        if not self.keep_alive:
+            self._transport.close()
+        self._connection.on_response_complete()
 
     def _flush_head(self) -> None:
         head = self._head
@@ -260,3 +285,9 @@ class HttpCycle:
         self._head = self._build_head(500, [*headers, (b"connection", b"close")])
         self.response_started = True
         self._write_body(body, more_body=False)
+
+
+def check_lines(fields: bytes, count: int) -> None:
+    """Raise RuntimeError when a field has CR, LF or NUL in its name or value (RFC 9110, 5.5), of ``count`` lines."""
+    if fields.count(b"\n") != count or fields.count(b"\r") != count or b"\0" in fields:
+        raise RuntimeError("A header of the answer contains a line break or a NUL.")

@@ -23,6 +23,8 @@ from portal.http_cycle import HttpCycle
 HEAD_LIMIT = 64 * 2**10
 #: Seconds that a head may take from the connection or its first byte on; at most twice that, as the timer ticks so.
 HEAD_TIMEOUT_S = 30.0
+#: What is offered beyond HTTP's core messages. Trailers of answers that are not chunked are dropped.
+EXTENSIONS: dict[str, dict[str, Any]] = {"http.response.trailers": {}}
 #: While a request is in work.
 NEVER = float("inf")
 
@@ -182,6 +184,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             "client": self.client,
             "server": self.server,
             "state": self.app_state.copy(),
+            "extensions": EXTENSIONS,
         }
         self.headers = []  # what a trailer brings must not pass for a header (RFC 9110, 6.5.1)
         is_valid = self._hosts == 1 or (self._hosts == 0 and version != "1.1")
