@@ -22,7 +22,7 @@ from gateway.watch import DepartureWatch, feed_upstream, frame_piece, read_ahead
 logger = logging.getLogger(__name__)
 
 _TRAILERS = "http.response.trailers"
-"""The extension of ASGI by which an application sends trailers; uvicorn doesn't have it."""
+"""The extension of ASGI by which an application sends trailers; Corral's own server offers it."""
 
 
 class MakeReader(Protocol):
