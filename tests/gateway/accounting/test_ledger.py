@@ -241,6 +241,9 @@ async def test_a_database_that_pauses_gets_every_request_once(monkeypatch: pytes
             failures.append(error)
             raise
         finally:
+            if connection.vendor == "postgresql":  # closing gives it back to the pool, as it is
+                with connection.cursor() as cursor:
+                    cursor.execute("RESET lock_timeout")
             connection.close()
 
     recorder = Recorder(write=write, interval_s=0.02)
