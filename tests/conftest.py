@@ -16,7 +16,9 @@ from tests.factories import make_key, make_user
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+def django_db_modify_db_settings(
+    tmp_path_factory: pytest.TempPathFactory, django_db_modify_db_settings_parallel_suffix: None
+) -> None:
     """Keep SQLite's test database in a file, as in service: one in memory locks tables instead of queueing writers."""
     database = settings.DATABASES["default"]
     if database["ENGINE"].endswith("sqlite3"):
