@@ -19,6 +19,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from gateway.accounting import Recorder, UsageReader, end_reading, next_request_id
 from gateway.activity import Activity
@@ -30,6 +31,7 @@ from gateway.config import GatewayConfig
 from gateway.control import ControlRoutes
 from gateway.cors import CorsPolicy
 from gateway.demand import Demand
+from gateway.direct import Client, DirectWay
 from gateway.dispatch import Dispatcher, Part, choose_usual_form, is_for_anthropic
 from gateway.error_form import answer_error
 from gateway.errors import ClientGone, GatewayError
@@ -77,17 +79,17 @@ class GatewayApp:
         next_app: ASGIApp,
         runtime: Runtime,
         cors: CorsPolicy,
+        serving: Serving,
         dispatcher: Dispatcher,
         sockets: SocketRoutes,
         activity: Activity,
-        demand: Demand,
         pool: ConnectionPool,
         close: Callable[[], Awaitable[None]],
         finish: Callable[[Exchange], None],
         recorder: Recorder | None,
     ) -> None:
         self.activity = activity
-        self.demand = demand
+        self.demand = serving.demand
         self.pool = pool
         self._next_app = next_app
         self.runtime = runtime
@@ -97,6 +99,12 @@ class GatewayApp:
         self._close = close
         self._finish = finish
         self._recorder = recorder
+        self._direct = DirectWay(
+            serving,
+            open_exchange=self._open_exchange,
+            complete=partial(self._complete, dispatcher.inference),
+            conclude=finish,
+        )
         self._is_started = False
         self._starting = asyncio.Lock()
 
@@ -117,6 +125,13 @@ class GatewayApp:
         else:
             await self._next_app(scope, receive, send)
 
+    def take(self, client: Client) -> bool:
+        """Answer a request for Corral's own server, which offers more than ASGI, without a task if that can be done.
+
+        False says that nothing has happened: the request is to be served as usual.
+        """
+        return self._is_started and self._direct.take(client)
+
     async def start(self) -> None:
         """Start the background work, unless it runs already."""
         async with self._starting:
@@ -128,6 +143,7 @@ class GatewayApp:
 
     async def stop(self) -> None:
         """End the background work and close what is open; the event loop can be closed afterwards."""
+        self._direct.close()
         await self.runtime.stop()
         if self._recorder is not None:
             await self._recorder.stop()
@@ -152,24 +168,39 @@ class GatewayApp:
             self.demand.leave(exchange)
             self._finish(exchange)
 
-    async def _serve(self, part: Part, exchange: Exchange) -> None:
+    def _open_exchange(self, exchange: Exchange) -> None:
+        """Give an exchange its id and the headers that every answer to it carries."""
         request_id = exchange.request_id = next_request_id()
-        exchange.extra_headers = [*self._cors.answer_headers(exchange.headers), (b"x-request-id", request_id.encode())]
+        name = request_id.encode()
+        extra_headers = exchange.extra_headers = self._cors.answer_headers(exchange.headers)
+        extra_headers.append((b"x-request-id", name))
         if is_for_anthropic(exchange):
-            exchange.extra_headers.append((b"request-id", request_id.encode()))  # Anthropic's name for it
-        try:
-            if exchange.method == "OPTIONS" and await self._cors.answer_preflight(exchange):
-                return
+            extra_headers.append((b"request-id", name))  # Anthropic's name for it
+
+    async def _serve(self, part: Part, exchange: Exchange) -> None:
+        self._open_exchange(exchange)
+        await self._complete(part, exchange, self._answer(part, exchange))
+
+    async def _answer(self, part: Part, exchange: Exchange) -> None:
+        if exchange.method != "OPTIONS" or not await self._cors.answer_preflight(exchange):
             await part.serve(exchange)
+
+    async def _complete(self, part: Part, exchange: Exchange, work: Awaitable[None]) -> None:
+        """Await what is left to do for an exchange, and answer what it raises."""
+        try:
+            await work
         except GatewayError as error:
             await answer_error(exchange, error, choose_usual_form(part, exchange))
         except ClientGone:
             exchange.outcome = "cancelled"
         finally:
-            self.demand.leave(exchange)
-            if exchange.release is not None:
-                exchange.release_body()
-            self._finish(exchange)
+            self._leave(exchange)
+
+    def _leave(self, exchange: Exchange) -> None:
+        self.demand.leave(exchange)
+        if exchange.release is not None:
+            exchange.release_body()
+        self._finish(exchange)
 
 
 def build_gateway(
@@ -283,10 +314,10 @@ def build_gateway(
         next_app=next_app,
         runtime=runtime,
         cors=CorsPolicy(config.allowed_origins),
+        serving=serving,
         dispatcher=dispatcher,
         sockets=SocketRoutes(serving, activity),
         activity=activity,
-        demand=demand,
         pool=pool,
         close=close,
         finish=conclude,

@@ -45,6 +45,13 @@ class Authenticator:
             return await self._require_session(exchange)
         return await self._require_key(exchange, credential)
 
+    def recall_inference(self, headers: Headers, query: bytes) -> Principal | None:
+        """The principal of a request to a model where nothing need be awaited to know it; None tells nothing."""
+        if not self._config.require_inference_auth:
+            return ANONYMOUS
+        credential = read_credential(headers, query)
+        return None if credential is None else self._keys.recall(credential)
+
     async def require_management(self, exchange: Exchange) -> Principal:
         """The principal of a request to a management route: a management key, or a signed-in page of this portal.
 

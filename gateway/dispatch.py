@@ -35,7 +35,7 @@ class Dispatcher:
         control: Part,
         scrape: Part,
     ) -> None:
-        self._inference = inference
+        self.inference = inference
         self._instance_proxy = instance_proxy
         self._router_mode = router_mode
         self._control = control
@@ -53,7 +53,7 @@ class Dispatcher:
     def find(self, path: str) -> Part | None:
         """The part that answers this path; None when it belongs to the next application."""
         if path.startswith("/v1/"):
-            return self._inference
+            return self.inference
         if path.startswith("/api/"):
             if is_proxy_path(path):
                 return self._instance_proxy

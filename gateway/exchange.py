@@ -24,40 +24,49 @@ class Exchange:
     Times are `time.monotonic()` seconds, None while the moment hasn't come. `status` is 0 while nothing was answered.
     """
 
-    __slots__ = (
-        "admission",
-        "client_gone",
-        "connection",
-        "dialling",
-        "ended_s",
-        "error_message",
-        "extra_headers",
-        "first_byte_s",
-        "headers",
-        "is_answered",
-        "is_metadata",
-        "is_sent",
-        "is_streamed",
-        "method",
-        "model",
-        "outcome",
-        "path",
-        "principal",
-        "queued_s",
-        "receive",
-        "received_s",
-        "release",
-        "request_id",
-        "route",
-        "scope",
-        "send",
-        "sent_bytes",
-        "status",
-        "upload_error",
-        "usage",
-        "usage_reader",
-        "watcher",
-    )
+    # What most requests leave as it is stands here once, instead of being written into each exchange.
+    principal: Principal | None = None
+    route: Route | None = None
+    admission: Admission | None = None
+    """What the waiting line and the limits know about it; None when neither was concerned."""
+    is_metadata = False
+    """Whether it only looks at its engine: it needs no place there and doesn't count as use."""
+    model = ""
+    """The model as the client named it."""
+    status = 0
+    outcome: Outcome = "answered"
+    sent_bytes = 0
+    """Bytes of the answer's body handed to the web server."""
+    first_byte_s: float | None = None
+    ended_s: float | None = None
+    queued_s = 0.0
+    """Seconds that it waited for its instance to be ready."""
+
+    # For the accounting
+    request_id = ""
+    """Corral's own id of this request; the accounting gives it one when there is none."""
+    error_message = ""
+    """Why it was refused."""
+    is_streamed = False
+    """Whether the answer was a stream of events."""
+    usage: Usage | None = None
+    usage_reader: UsageReader | None = None
+    """Reads `usage` from the answer; fed with each piece after that was sent on."""
+
+    release: Callable[[], None] | None = None
+    """Gives back what a large request body takes up: its share of the memory, its temporary file."""
+
+    # Only while it is being forwarded
+    connection: UpstreamConnection | None = None
+    dialling: asyncio.Timeout | None = None
+    """Ends the attempt to reach the instance, while there is one."""
+    watcher: asyncio.Task[None] | None = None
+    is_sent = True
+    """False while a streamed request body is still on its way to the instance."""
+    is_answered = False
+    """Set before the end of the answer is sent: from then on the client may go."""
+    client_gone = False
+    upload_error: GatewayError | None = None
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -68,49 +77,7 @@ class Exchange:
         self.headers: Headers = scope["headers"]
         self.extra_headers: Headers = []
         """Headers that every answer to this request carries."""
-        self.principal: Principal | None = None
-        self.route: Route | None = None
-        self.admission: Admission | None = None
-        """What the waiting line and the limits know about it; None when neither was concerned."""
-        self.is_metadata = False
-        """Whether it only looks at its engine: it needs no place there and doesn't count as use."""
-        self.model = ""
-        """The model as the client named it."""
-        self.status = 0
-        self.outcome: Outcome = "answered"
-        self.sent_bytes = 0
-        """Bytes of the answer's body handed to the web server."""
         self.received_s = time.monotonic()
-        self.first_byte_s: float | None = None
-        self.ended_s: float | None = None
-        self.queued_s = 0.0
-        """Seconds that it waited for its instance to be ready."""
-
-        # For the accounting
-        self.request_id = ""
-        """Corral's own id of this request; the accounting gives it one when there is none."""
-        self.error_message = ""
-        """Why it was refused."""
-        self.is_streamed = False
-        """Whether the answer was a stream of events."""
-        self.usage: Usage | None = None
-        self.usage_reader: UsageReader | None = None
-        """Reads `usage` from the answer; fed with each piece after that was sent on."""
-
-        self.release: Callable[[], None] | None = None
-        """Gives back what a large request body takes up: its share of the memory, its temporary file."""
-
-        # Only while it is being forwarded
-        self.connection: UpstreamConnection | None = None
-        self.dialling: asyncio.Timeout | None = None
-        """Ends the attempt to reach the instance, while there is one."""
-        self.watcher: asyncio.Task[None] | None = None
-        self.is_sent = True
-        """False while a streamed request body is still on its way to the instance."""
-        self.is_answered = False
-        """Set before the end of the answer is sent: from then on the client may go."""
-        self.client_gone = False
-        self.upload_error: GatewayError | None = None
 
     @property
     def query(self) -> bytes:

@@ -14,8 +14,9 @@ from gateway.body import RequestBody
 from gateway.errors import ClientGone, GatewayError
 from gateway.exchange import Exchange
 from gateway.headers import build_request_head, filter_answer_headers, filter_trailers
-from gateway.pool import ConnectionPool, Endpoint, UpstreamUnreachable
+from gateway.pool import ConnectionPool, UpstreamUnreachable
 from gateway.structs import Route
+from gateway.transfer import Transfer
 from gateway.upstream import UpstreamConnection
 from gateway.watch import DepartureWatch, feed_upstream, frame_piece, read_ahead, stop_task
 
@@ -49,9 +50,22 @@ class Forwarder:
         unfinished, by which the web server breaks the client's connection off too. Once the answer begins, `body` is
         empty: its memory is wanted for others.
         """
-        exchange.route = route
-        endpoint = (route.host, route.port)
-        is_use = not exchange.is_metadata
+        transfer = self.prepare(exchange, route, path, query, body)
+        self.begin(transfer)
+        try:
+            if body.is_whole:
+                connection = await self._send_whole(transfer)
+            else:
+                connection = await self._send_stream(exchange, route, transfer.head, body)
+            await self._relay_answer(transfer, connection)
+        finally:
+            self.end(transfer)
+            await self._stop_watching(exchange)
+
+    # What `forward` is made of, for who can do without waiting (`gateway.direct`)
+
+    def prepare(self, exchange: Exchange, route: Route, path: bytes, query: bytes, body: RequestBody) -> Transfer:
+        """What will be sent. Nothing has happened yet. Raises `GatewayError` 400 for a header with a line break."""
         client = exchange.scope.get("client")
         target = route.path_prefix.encode() + path if route.path_prefix else path
         if query:
@@ -64,35 +78,97 @@ class Forwarder:
             client_host=client[0] if client else None,
             framing=body.framing,
         )
-        self._activity.begin(route.instance_id, counts_as_use=is_use)
-        try:
-            if body.is_whole:
-                connection = await self._send_whole(exchange, route, head, body)
-            else:
-                connection = await self._send_stream(exchange, route, head, body)
-            await self._relay_answer(exchange, connection, path)
-        finally:
-            self._activity.end(route.instance_id, counts_as_use=is_use)
-            await self._put_away(exchange, endpoint)
+        return Transfer(exchange, route, path, head, body)
 
-    async def _send_whole(self, exchange: Exchange, route: Route, head: bytes, body: RequestBody) -> UpstreamConnection:
+    def begin(self, transfer: Transfer) -> None:
+        """Count it; `end` must follow."""
+        exchange, route = transfer.exchange, transfer.route
+        exchange.route = route
+        self._activity.begin(route.instance_id, counts_as_use=not exchange.is_metadata)
+
+    def take_idle(self, route: Route, now_s: float) -> UpstreamConnection | None:
+        """A connection to the instance that was used before, or None. `now_s` is a monotonic time."""
+        return self._pool.take_idle((route.host, route.port), now_s)
+
+    def send(self, transfer: Transfer, connection: UpstreamConnection) -> None:
+        """Send a request whose body is here."""
+        exchange = transfer.exchange
+        exchange.connection = connection
+        connection.start(transfer.head, transfer.body.data, is_head_request=exchange.method == "HEAD")
+        if transfer.route.first_byte_timeout_s:
+            connection.expect_head(transfer.route.first_byte_timeout_s)
+
+    async def go_on(self, transfer: Transfer, connection: UpstreamConnection) -> None:
+        """Answer what was sent on an idle connection, from whatever point on; `forward` tells what it raises."""
+        try:
+            if not transfer.is_begun:
+                connection = await self._wait_for_head(transfer, connection, may_retry=True)
+            await self._relay_answer(transfer, connection)
+        finally:
+            self.end(transfer)
+
+    def begin_answer(self, transfer: Transfer, connection: UpstreamConnection) -> Headers:
+        """The headers to send on; the head of the answer must be here. Raises `GatewayError` 502."""
+        exchange, route, status = transfer.exchange, transfer.route, connection.status
+        if not 100 <= status <= 599:  # no server may send it on (RFC 9110, 15)
+            message = f"Instance {route.name} answered with the impossible status {status}"
+            raise GatewayError(502, "bad_gateway", message)
+        transfer.is_begun = True
+        exchange.status = status
+        exchange.first_byte_s = time.monotonic()
+        if route.idle_timeout_s or route.first_byte_timeout_s:
+            connection.expect_body(route.idle_timeout_s)
+        answered = connection.headers
+        if self._make_reader is not None:
+            transfer.reader = exchange.usage_reader = self._make_reader(
+                transfer.path, answered, method=exchange.method, status=status
+            )
+        transfer.sends_trailers = _TRAILERS in exchange.scope.get("extensions", ()) and _announces_trailers(answered)
+        headers = filter_answer_headers(answered, drop_length=status in (204, 304))
+        headers += exchange.extra_headers
+        return headers
+
+    def end(self, transfer: Transfer) -> None:
+        """Count it no more, and keep the connection if it can carry another exchange."""
+        exchange, route = transfer.exchange, transfer.route
+        self._activity.end(route.instance_id, counts_as_use=not exchange.is_metadata)
+        now_s = exchange.ended_s = time.monotonic()
+        connection, exchange.connection = exchange.connection, None
+        if connection is not None:
+            if exchange.is_sent:
+                self._pool.give_back((route.host, route.port), connection, now_s)
+            else:
+                connection.abort()
+        if exchange.release is not None:
+            exchange.release_body()
+
+    async def _stop_watching(self, exchange: Exchange) -> None:
+        if exchange.watcher is not None:
+            await stop_task(exchange.watcher)
+
+    async def _send_whole(self, transfer: Transfer) -> UpstreamConnection:
         """Send a request whose body is here and wait for the head of its answer."""
-        connection = self._pool.take_idle((route.host, route.port), exchange.received_s)
-        may_retry = connection is not None
+        exchange, route = transfer.exchange, transfer.route
+        connection = self.take_idle(route, exchange.received_s)
+        is_reused = connection is not None
         self._watch.add(exchange)
-        while True:
-            if connection is None:
-                connection = await self._connect(exchange, route)
+        if connection is None:
+            connection = await self._connect(exchange, route)
             exchange.connection = connection
             if exchange.client_gone:
                 raise ClientGone
-            connection.start(head, body.data, is_head_request=exchange.method == "HEAD")
-            if route.first_byte_timeout_s:
-                connection.expect_head(route.first_byte_timeout_s)
+        self.send(transfer, connection)
+        return await self._wait_for_head(transfer, connection, may_retry=is_reused)
+
+    async def _wait_for_head(
+        self, transfer: Transfer, connection: UpstreamConnection, *, may_retry: bool
+    ) -> UpstreamConnection:
+        exchange = transfer.exchange
+        while True:
             while not connection.head_complete and not connection.is_lost:
                 await connection.changed()
             if connection.head_complete and not exchange.client_gone:
-                body.data = b""
+                transfer.body.data = b""
                 if exchange.release is not None:
                     exchange.release_body()
                 return connection
@@ -100,7 +176,12 @@ class Forwarder:
                 raise _give_up(exchange, connection)
             # It was closed while it was idle, and the instance has received nothing of this request.
             may_retry = False
-            connection = exchange.connection = None
+            exchange.connection = None
+            connection = await self._connect(exchange, transfer.route)
+            exchange.connection = connection
+            if exchange.client_gone:
+                raise ClientGone
+            self.send(transfer, connection)
 
     async def _send_stream(
         self, exchange: Exchange, route: Route, head: bytes, body: RequestBody
@@ -144,13 +225,15 @@ class Forwarder:
         finally:
             exchange.dialling = None
 
-    async def _relay_answer(self, exchange: Exchange, connection: UpstreamConnection, path: bytes) -> None:
-        sends_trailers = _TRAILERS in exchange.scope.get("extensions", ()) and _announces_trailers(connection)
-        send = exchange.send
-        start, reader = self._begin_answer(exchange, connection, path)
-        if sends_trailers:
-            start["trailers"] = True
-        await send(start)
+    async def _relay_answer(self, transfer: Transfer, connection: UpstreamConnection) -> None:
+        exchange, send = transfer.exchange, transfer.exchange.send
+        if not transfer.is_begun:
+            headers = self.begin_answer(transfer, connection)
+            start: Message = {"type": "http.response.start", "status": connection.status, "headers": headers}
+            if transfer.sends_trailers:
+                start["trailers"] = True
+            await send(start)
+        reader = transfer.reader
         while True:
             data = connection.take()
             exchange.sent_bytes += len(data)
@@ -159,7 +242,7 @@ class Forwarder:
                 await send({"type": "http.response.body", "body": data, "more_body": False})
                 if reader is not None and data:
                     reader.feed(data)
-                if sends_trailers:
+                if transfer.sends_trailers:
                     trailers = filter_trailers(connection.trailers or [])
                     await send({"type": _TRAILERS, "headers": trailers, "more_trailers": False})
                 return
@@ -177,44 +260,9 @@ class Forwarder:
                 logger.warning("Instance %s broke off an answer: %s", _name(exchange), reason)
                 return
 
-    def _begin_answer(
-        self, exchange: Exchange, connection: UpstreamConnection, path: bytes
-    ) -> tuple[Message, UsageReader | None]:
-        """The head of the answer, and what is to be fed with its body."""
-        status = connection.status
-        if not 100 <= status <= 599:  # no server may send it on (RFC 9110, 15)
-            message = f"Instance {_name(exchange)} answered with the impossible status {status}"
-            raise GatewayError(502, "bad_gateway", message)
-        exchange.status = status
-        exchange.first_byte_s = time.monotonic()
-        route = exchange.route
-        if route is not None and (route.idle_timeout_s or route.first_byte_timeout_s):
-            connection.expect_body(route.idle_timeout_s)
-        reader = None
-        if self._make_reader is not None:
-            reader = self._make_reader(path, connection.headers, method=exchange.method, status=status)
-            exchange.usage_reader = reader
-        headers = filter_answer_headers(connection.headers, drop_length=status in (204, 304))
-        headers += exchange.extra_headers
-        return {"type": "http.response.start", "status": status, "headers": headers}, reader
 
-    async def _put_away(self, exchange: Exchange, endpoint: Endpoint) -> None:
-        now_s = exchange.ended_s = time.monotonic()
-        connection, exchange.connection = exchange.connection, None
-        if connection is not None:
-            if exchange.is_sent:
-                self._pool.give_back(endpoint, connection, now_s)
-            else:
-                connection.abort()
-        watcher = exchange.watcher
-        if watcher is not None:
-            await stop_task(watcher)
-        if exchange.release is not None:
-            exchange.release_body()
-
-
-def _announces_trailers(connection: UpstreamConnection) -> bool:
-    return any(name == b"trailer" for name, _ in connection.headers)
+def _announces_trailers(headers: Headers) -> bool:
+    return any(name == b"trailer" for name, _ in headers)
 
 
 def _name(exchange: Exchange) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from gateway.asgi import Headers
 from gateway.errors import GatewayError
 from gateway.structs import Route
@@ -42,21 +44,9 @@ def build_request_head(
     `framing` is the header line (with its CRLF) that says how the body is delimited, or empty. Raises `GatewayError`
     400 when a header carries a line break, as no header from an HTTP parser can.
     """
-    pieces = [
-        method.encode(),
-        b" ",
-        target,
-        b" HTTP/1.1\r\nhost: ",
-        _write_host(route),
-        b"\r\n",
-    ]
-    line_count = 3
-    if framing:
-        pieces.append(framing)
-        line_count += 1
-    if route.upstream_key is not None:
-        pieces += (b"authorization: Bearer ", route.upstream_key.encode(), b"\r\n")
-        line_count += 1
+    fixed, line_count = _write_fixed_lines(route.host, route.port, route.upstream_key)
+    pieces = [method.encode(), b" ", target, fixed, framing]
+    line_count += 2 if framing else 1  # and the empty one at the end
     nominated = _find_nominated(headers)
     forwarded_for = b""
     for name, value in headers:
@@ -93,9 +83,14 @@ def build_handshake_headers(route: Route, headers: Headers, *, client_host: str 
     return kept
 
 
-def _write_host(route: Route) -> bytes:
-    host = f"[{route.host}]" if ":" in route.host else route.host
-    return f"{host}:{route.port}".encode()
+@lru_cache(maxsize=4096)
+def _write_fixed_lines(host: str, port: int, upstream_key: str | None) -> tuple[bytes, int]:
+    """What stands behind the target in every request to this address, and how many lines that ends."""
+    host = f"[{host}]" if ":" in host else host
+    lines = [" HTTP/1.1", f"host: {host}:{port}"]
+    if upstream_key is not None:
+        lines.append(f"authorization: Bearer {upstream_key}")
+    return "".join(f"{line}\r\n" for line in lines).encode(), len(lines)
 
 
 def filter_answer_headers(headers: Headers, *, drop_length: bool) -> Headers:

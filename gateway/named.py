@@ -95,7 +95,14 @@ async def read_named_body(
     if is_multipart(kind):
         upload = await find_multipart_model(exchange, max_upload_bytes=upload_limit_bytes, spool_folder=spool_folder)
         return UploadBody(upload, from_query)
-    data = await read_body(exchange, limit_bytes, budget)
+    return name_body(kind, await read_body(exchange, limit_bytes, budget), from_query)
+
+
+def name_body(kind: bytes | None, data: bytes, from_query: str) -> HeldBody:
+    """A body that is here, whatever content type `kind` names unless it is a multipart one, with the model it names.
+
+    Raises `GatewayError` 413 for a form that is too large.
+    """
     if is_urlencoded(kind) and not data.lstrip().startswith(b"{"):
         if len(data) > FORM_LIMIT_BYTES:
             raise too_large(FORM_LIMIT_BYTES)

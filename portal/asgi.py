@@ -28,7 +28,8 @@ from gateway.accounting import Recorder
 from gateway.app import build_gateway
 from gateway.asgi import ASGIApp, Message, Receive, Scope, Send
 from gateway.config import GatewayConfig
-from gateway.ledger import write_requests
+from gateway.direct import Client
+from gateway.ledger import close_connection, write_requests
 from gateway.loader import find_principal, load_snapshot
 from instances.consumers import websocket_urlpatterns
 from instances.logs import http as logs
@@ -56,7 +57,7 @@ class Portal:
             channel_layer=get_channel_layer(),
             session_principal=find_session_principal,
             commands=InstanceCommands(),
-            recorder=Recorder(write=write_requests),
+            recorder=Recorder(write=write_requests, close=close_connection),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,6 +71,10 @@ class Portal:
             return message
 
         await self.gateway(scope, receive_and_close if scope["type"] == "lifespan" else receive, send)
+
+    def take(self, client: Client) -> bool:
+        """Serve a request of Corral's own server at once if that can be done (`gateway.direct`)."""
+        return self.gateway.take(client)
 
     async def serve_rest(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what is not the gateway's."""

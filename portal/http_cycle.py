@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
-from gateway.asgi import ASGIApp, Message, Scope
+from gateway.asgi import ASGIApp, Headers, Message, Scope
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -37,6 +38,9 @@ class Connection(Protocol):
 
     def on_response_complete(self) -> None:
         """The answer is written."""
+
+    def start_cycle(self, cycle: HttpCycle, app: ASGIApp) -> None:
+        """Let the application answer."""
 
 
 class HttpCycle:
@@ -61,6 +65,7 @@ class HttpCycle:
         "_waits_for_continue",
         "disconnected",
         "keep_alive",
+        "on_departure",
         "response_complete",
         "response_started",
         "scope",
@@ -70,6 +75,8 @@ class HttpCycle:
         self.scope = scope
         self.keep_alive = keep_alive
         self.disconnected = False
+        self.on_departure: Callable[[], None] | None = None
+        """Called when the client goes before the answer is complete."""
         self.response_started = False
         self.response_complete = False
         self._connection = connection
@@ -129,6 +136,8 @@ class HttpCycle:
         """The client has gone."""
         if not self.response_complete:
             self.disconnected = True
+            if self.on_departure is not None:
+                self.on_departure()
         self.wake()
 
     def wake(self) -> None:
@@ -140,6 +149,40 @@ class HttpCycle:
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
+
+    # What an application may do that can do without a task (`gateway.direct`)
+
+    @property
+    def has_whole_body(self) -> bool:
+        """Whether all of the request has come."""
+        return not self._more_body and not self._waits_for_continue
+
+    @property
+    def can_write(self) -> bool:
+        """Whether the client is there and reads."""
+        return not (self._flow.write_paused or self.disconnected)
+
+    def peek_body(self) -> bytes:
+        """Return what has come of the body; ``receive`` still brings it."""
+        pieces = self._pieces
+        if len(pieces) != 1:
+            pieces = self._pieces = [b"".join(pieces)]
+        return pieces[0]
+
+    def drop_body(self) -> None:
+        """Bring nothing more by ``receive`` but the client's departure."""
+        self._pieces, self._size, self._has_news = [], 0, False
+
+    def begin_answer(self, status: int, headers: Headers, *, has_trailers: bool) -> None:
+        """Begin the answer; its head leaves with the first piece of the body, or by ``flush_head``."""
+        self._head = self._build_head(status, headers)
+        self._has_trailers = has_trailers
+        self.response_started = True
+        self._waits_for_continue = False
+
+    def start(self, app: ASGIApp) -> None:
+        """Let an application do the rest, in a task."""
+        self._connection.start_cycle(self, app)
 
     # ASGI
 
@@ -172,14 +215,12 @@ class HttpCycle:
         if self._trailers is not None:
             self._take_trailers(message, self._trailers)
         elif kind == "http.response.body" and self.response_started and not self.response_complete:
-            self._write_body(message.get("body", b""), more_body=message.get("more_body", False))
+            self.write_body(message.get("body", b""), more_body=message.get("more_body", False))
         elif kind == "http.response.start" and not self.response_started:
-            self._head = self._build_head(message["status"], message.get("headers", ()))
-            self._has_trailers = message.get("trailers", False)
-            self.response_started = True
-            self._waits_for_continue = False
+            has_trailers = message.get("trailers", False)
+            self.begin_answer(message["status"], message.get("headers", ()), has_trailers=has_trailers)
             # Usually the body's first piece comes before this and takes the head along.
-            self._flushing = self._connection.loop.call_soon(self._flush_head)
+            self._flushing = self._connection.loop.call_soon(self.flush_head)
         else:
             raise RuntimeError(f"The ASGI message {kind!r} must not be sent at this point of an answer.")
 
@@ -213,7 +254,8 @@ class HttpCycle:
         self._is_chunked, self._left = is_chunked, left
         return head
 
-    def _write_body(self, body: bytes, *, more_body: bool) -> None:
+    def write_body(self, body: bytes, *, more_body: bool) -> None:
+        """Write a piece of the body, with the head before the first and the end after the last."""
         if self._is_head_request:
             body = b""
         elif self._left is not None:
@@ -230,7 +272,7 @@ class HttpCycle:
             self._forget_head()
             self._transport.write(head + body if body else head)
         elif body:
-            self._flush_head()
+            self.flush_head()
             self._transport.write(body)
         if not more_body:
             if self._left:
@@ -248,7 +290,7 @@ class HttpCycle:
             return
         trailer = b"".join(lines)
         check_lines(trailer, len(lines))
-        self._flush_head()
+        self.flush_head()
         if self._is_chunked and not self._is_head_request:
             self._transport.write(b"0\r\n%b\r\n" % trailer)
         self._complete()
@@ -260,7 +302,8 @@ class HttpCycle:
             self._transport.close()
         self._connection.on_response_complete()
 
-    def _flush_head(self) -> None:
+    def flush_head(self) -> None:
+        """Write the answer's head if that hasn't left yet."""
         head = self._head
         if head:
             self._forget_head()
@@ -277,14 +320,14 @@ class HttpCycle:
         if self.disconnected:
             return
         if self.response_started:
-            self._flush_head()
+            self.flush_head()
             self._transport.close()
             return
         body = b"Internal Server Error"
         headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
         self._head = self._build_head(500, [*headers, (b"connection", b"close")])
         self.response_started = True
-        self._write_body(body, more_body=False)
+        self.write_body(body, more_body=False)
 
 
 def check_lines(fields: bytes, count: int) -> None:

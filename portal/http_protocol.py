@@ -11,6 +11,7 @@ import asyncio
 import base64
 import binascii
 import urllib.parse
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -58,6 +59,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     parser: Any
     _latest: HttpCycle | None = None
     _active: HttpCycle | None = None
+    _fresh: ASGIApp | None = None
+    """The application for the active request, as long as that isn't started."""
 
     # The connection
 
@@ -65,6 +68,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Expect a head."""
         super().connection_made(transport)
         self._queue: list[tuple[HttpCycle, ASGIApp]] = []
+        self._take: Callable[[HttpCycle], bool] | None = getattr(self.app, "take", None)
         self._deadline = self.loop.time() + HEAD_TIMEOUT_S
         self._tick()
 
@@ -100,6 +104,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refuse(INVALID)
         if self._unread > HEAD_LIMIT and not self.transport.is_closing():
             self._refuse(TOO_LARGE)
+        if self._fresh is not None:
+            self._launch()
 
     def _settle_upgrades(self, rest: memoryview) -> None:
         # The parser stops behind each head with an Upgrade and takes it for one without a body, and behind one with
@@ -197,7 +203,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         app = self.app if is_valid else refuse_hosts
         before, self._latest = self._latest, cycle
         if before is None or before.response_complete:
-            self._start(cycle, app)
+            self._active, self._fresh = cycle, app  # its body may be in what is being parsed
         else:
             self.flow.pause_reading()
             self._queue.append((cycle, app))
@@ -229,12 +235,21 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self._queue:
-            self._start(*self._queue.pop(0))
+            self._active, self._fresh = self._queue.pop(0)
+            self._launch()
         elif self._deadline == NEVER:  # no head has begun
             self._deadline = self.loop.time() + self.timeout_keep_alive
 
-    def _start(self, cycle: HttpCycle, app: ASGIApp) -> None:
-        self._active = cycle
+    def _launch(self) -> None:
+        """Hand the active request to the application: at once if that can answer it so, else in a task."""
+        cycle, app, self._fresh = self._active, self._fresh, None
+        if cycle is None or app is None:
+            return
+        if self._take is None or app is not self.app or not cycle.has_whole_body or not self._take(cycle):
+            self.start_cycle(cycle, app)
+
+    def start_cycle(self, cycle: HttpCycle, app: ASGIApp) -> None:
+        """Let the application answer in a task."""
         self.tasks.add(self.loop.create_task(cycle.run(app)))
 
     # The timer

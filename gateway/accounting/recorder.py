@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.accounting.entry import RequestEntry, end_reading, is_recorded, make_entry
@@ -32,11 +32,17 @@ class Recorder:
     """Takes exchanges that are over and has them written about once a second.
 
     While writing fails entries wait, up to `max_entries`; later ones are dropped and counted in `dropped`. An error in
-    recording is logged and never reaches the request.
+    recording is logged and never reaches the request. `close` is called in the thread at its end.
     """
 
     def __init__(
-        self, *, write: Write, interval_s: float = 1.0, max_entries: int = 50_000, batch_size: int = 2_000
+        self,
+        *,
+        write: Write,
+        close: Callable[[], None] | None = None,
+        interval_s: float = 1.0,
+        max_entries: int = 50_000,
+        batch_size: int = 2_000,
     ) -> None:
         self.recorded = 0
         """How many entries were taken, dropped ones excluded."""
@@ -44,6 +50,7 @@ class Recorder:
         self.dropped = 0
         """How many were lost: the bound was reached, the database refused them, or the end came first."""
         self._write = write
+        self._close = close
         self._interval_s = interval_s
         self._max_entries = max_entries
         self._batch_size = batch_size
@@ -100,6 +107,8 @@ class Recorder:
             is_written = self._write_all()
             delay_s = self._interval_s if is_written else min(max(delay_s, 0.1) * 2, _LONGEST_RETRY_S)
         self._write_all()  # what has come since, or is left because the last attempt failed
+        if self._close is not None:
+            self._close()
 
     def _write_all(self) -> bool:
         """Write until nothing is left. Returns False when that failed; what isn't written stays."""

@@ -24,6 +24,7 @@ from gateway.asgi import Receive, Scope, Send
 from gateway.config import GatewayConfig
 from gateway.exchange import Exchange
 from gateway.structs import Principal, Route, Snapshot
+from portal.http_protocol import BoundedHttpProtocol
 from tests.output import VALKEY_READY, wait_for_output
 
 KEY = "corral-test-key"
@@ -190,7 +191,9 @@ class Gateway:
         return {hashlib.sha256(key.encode()).hexdigest(): principal for key, principal in self.keys.items()}.get(digest)
 
     async def __aenter__(self) -> Self:
-        config = uvicorn.Config(self.app, port=0, log_level="critical", http="httptools", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            self.app, port=0, log_level="critical", http=BoundedHttpProtocol, timeout_graceful_shutdown=1
+        )
         self._server = uvicorn.Server(config)
         # Its own handling of signals would end the tests.
         self._server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]

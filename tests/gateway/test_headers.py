@@ -24,8 +24,8 @@ def test_a_request_carries_its_own_lines_and_the_clients_harmless_ones() -> None
     assert build_lines((b"accept", b"*/*"), (b"x-odd", b"1"), (b"x-odd", b"2")) == [
         "POST /v1/x?a=1 HTTP/1.1",
         "host: 127.0.0.1:9001",
-        "content-length: 3",
         "authorization: Bearer upstream",
+        "content-length: 3",
         "accept: */*",
         "x-odd: 1",
         "x-odd: 2",
@@ -70,8 +70,8 @@ def test_a_connection_header_takes_the_headers_it_names_along_but_none_of_the_ga
     )
     assert lines[1:] == [
         "host: 127.0.0.1:9001",
-        "content-length: 3",
         "authorization: Bearer upstream",
+        "content-length: 3",
         "x-other: 2",
     ]
 

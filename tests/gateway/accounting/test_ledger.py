@@ -228,9 +228,8 @@ def blocked_writers() -> Iterator[None]:
         thread.join(30)
 
 
-async def test_a_database_that_pauses_gets_every_request_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_database_that_pauses_gets_every_request_once() -> None:
     failures: list[Exception] = []
-    monkeypatch.setattr("gateway.ledger.close_old_connections", lambda: None)  # the short wait is the connection's
 
     def write(entries: Any, *, is_retry: bool) -> int:
         with connection.cursor() as cursor:  # wait for a moment only

@@ -1,0 +1,208 @@
+"""The short way of a request: sent on where it was parsed, its answer sent on where that was parsed, without a task.
+
+Most requests need nothing that takes time: the body is here, the key is known, the instance is ready and has an idle
+connection. A task, its futures and the turns of the event loop that they take would cost as much as all the rest. This
+way knows no rules of its own: it asks the same functions as `gateway.inference` and `gateway.forward` do, and whenever
+something would have to wait, is refused or fails, those take over from that point on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from gateway.asgi import ASGIApp, Headers, Receive, Scope, Send, find_header
+from gateway.errors import GatewayError
+from gateway.exchange import Exchange
+from gateway.guards import guard_body
+from gateway.keys import drop_query_key
+from gateway.multipart import is_multipart
+from gateway.named import find_query_model, name_body
+from gateway.serving import Serving
+from gateway.transfer import Transfer
+from gateway.upstream import UpstreamConnection
+
+
+class Client(Protocol):
+    """A request whose body is here, and its answer, at a server that offers more than ASGI does."""
+
+    scope: Scope
+    on_departure: Callable[[], None] | None
+    """Called when the client has gone; the server forgets it with the end of the answer."""
+
+    @property
+    def receive(self) -> Receive:
+        """ASGI's."""
+
+    @property
+    def send(self) -> Send:
+        """ASGI's."""
+
+    @property
+    def can_write(self) -> bool:
+        """Whether the client is there and has read enough of what was written."""
+
+    def peek_body(self) -> bytes:
+        """The whole body; `receive` still brings it."""
+
+    def drop_body(self) -> None:
+        """From now on `receive` brings nothing but the client's departure."""
+
+    def begin_answer(self, status: int, headers: Headers, *, has_trailers: bool) -> None:
+        """As `http.response.start`; `write_body` or `flush_head` must follow. Raises RuntimeError as `send` does."""
+
+    def flush_head(self) -> None:
+        """Send the head without a piece of the body."""
+
+    def write_body(self, body: bytes, *, more_body: bool) -> None:
+        """As `http.response.body`. Raises RuntimeError when the length isn't as announced."""
+
+    def start(self, app: ASGIApp) -> None:
+        """Run an application for the rest of the answer."""
+
+
+class DirectWay:
+    """Carries the requests that can go this way.
+
+    `open_exchange` prepares an exchange, `complete` awaits what is left to do for one and answers what that raises,
+    `conclude` is called with those that end here.
+    """
+
+    def __init__(
+        self,
+        serving: Serving,
+        *,
+        open_exchange: Callable[[Exchange], None],
+        complete: Callable[[Exchange, Awaitable[None]], Awaitable[None]],
+        conclude: Callable[[Exchange], None],
+    ) -> None:
+        self.forwarder = serving.forwarder
+        self.complete = complete
+        self.conclude = conclude
+        self.open: set[_Passage] = set()
+        self._authenticator = serving.authenticator
+        self._routes = serving.routes
+        self._demand = serving.demand
+        self._open_exchange = open_exchange
+
+    def take(self, client: Client) -> bool:
+        """Send the request on if it can go this way. Otherwise nothing has happened, and the client is to be served."""
+        transfer = self._prepare(client)
+        if transfer is None:
+            return False
+        exchange = transfer.exchange
+        connection = self.forwarder.take_idle(transfer.route, exchange.received_s)
+        if connection is None:
+            return False
+        client.drop_body()
+        self._open_exchange(exchange)
+        _Passage(self, client, transfer, connection).begin()
+        return True
+
+    def _prepare(self, client: Client) -> Transfer | None:
+        scope = client.scope
+        path: str = scope["path"]
+        if scope["method"] != "POST" or not path.startswith("/v1/") or path.startswith("/v1/models"):
+            return None
+        headers, query = scope["headers"], scope["query_string"]
+        principal = self._authenticator.recall_inference(headers, query)
+        kind = find_header(headers, b"content-type")
+        if principal is None or is_multipart(kind) or not self._routes.is_loaded:
+            return None
+        try:
+            named = name_body(kind, client.peek_body(), find_query_model(query))
+            route, wanted = self._routes.resolve_model(named.model) or (None, None)
+            exchange = Exchange(scope, client.receive, client.send)
+            if route is None or not principal.may_use(route.instance_id) or not self._demand.is_open(exchange, route):
+                return None
+            exchange.principal, exchange.model = principal, named.model
+            body = guard_body(route, named.ask_for(wanted))
+            return self.forwarder.prepare(exchange, route, exchange.raw_path, drop_query_key(query), body)
+        except GatewayError:
+            return None  # who serves the client finds the same, and answers it
+
+    def close(self) -> None:
+        """Break off what is still on its way."""
+        for passage in list(self.open):
+            passage.transfer.exchange.abandon()
+
+
+class _Passage:
+    """One request on this way."""
+
+    __slots__ = ("_client", "_connection", "_way", "transfer")
+
+    def __init__(self, way: DirectWay, client: Client, transfer: Transfer, connection: UpstreamConnection) -> None:
+        self.transfer = transfer
+        self._way = way
+        self._client = client
+        self._connection = connection
+
+    def begin(self) -> None:
+        transfer, connection = self.transfer, self._connection
+        self._way.open.add(self)
+        self._client.on_departure = transfer.exchange.abandon
+        self._way.forwarder.begin(transfer)
+        connection.listener = self.hear
+        self._way.forwarder.send(transfer, connection)
+
+    def hear(self) -> None:
+        """Send on what has come of the answer."""
+        connection, client, transfer = self._connection, self._client, self.transfer
+        if not connection.head_complete and not connection.is_lost:
+            return  # an interim answer
+        if not connection.head_complete or not client.can_write or (connection.is_lost and not connection.is_complete):
+            self._hand_over()
+            return
+        try:
+            if not transfer.is_begun:
+                headers = self._way.forwarder.begin_answer(transfer, connection)
+                client.begin_answer(connection.status, headers, has_trailers=transfer.sends_trailers)
+                transfer.body.data = b""
+            if transfer.sends_trailers:
+                self._hand_over()
+            else:
+                self._send_on()
+        except Exception as error:  # noqa: BLE001  it is raised again where it is handled, and leaves the engine alone
+            self._hand_over(error)
+
+    def _send_on(self) -> None:
+        exchange, reader, connection = self.transfer.exchange, self.transfer.reader, self._connection
+        data, is_complete = connection.take(), connection.is_complete
+        exchange.sent_bytes += len(data)
+        if is_complete:
+            exchange.is_answered = True
+        elif not data:
+            self._client.flush_head()
+            return
+        self._client.write_body(data, more_body=not is_complete)
+        if reader is not None and data:
+            reader.feed(data)
+        if is_complete:
+            self._forget()
+            self._way.forwarder.end(self.transfer)
+            self._way.conclude(exchange)
+
+    def _forget(self) -> None:
+        self._connection.listener = None
+        self._client.on_departure = None  # it would keep client and exchange alive through each other
+        self._way.open.discard(self)
+
+    def _hand_over(self, error: Exception | None = None) -> None:
+        """Let a task do the rest."""
+        self._forget()
+        self._client.on_departure = self.transfer.exchange.abandon
+
+        async def finish(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._way.complete(self.transfer.exchange, self._finish(error))
+
+        self._client.start(finish)
+
+    async def _finish(self, error: Exception | None) -> None:
+        try:
+            if error is not None:
+                self._way.forwarder.end(self.transfer)
+                raise error
+            await self._way.forwarder.go_on(self.transfer, self._connection)
+        finally:
+            self._client.on_departure = None

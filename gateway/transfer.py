@@ -1,0 +1,31 @@
+"""One request on its way to an instance and its answer on its way back: what both ways of carrying it share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.body import RequestBody
+from gateway.exchange import Exchange
+from gateway.structs import Route
+
+if TYPE_CHECKING:
+    from gateway.accounting.reader import UsageReader
+
+
+class Transfer:
+    """What is sent, and how far its answer has been sent on."""
+
+    __slots__ = ("body", "exchange", "head", "is_begun", "path", "reader", "route", "sends_trailers")
+
+    def __init__(self, exchange: Exchange, route: Route, path: bytes, head: bytes, body: RequestBody) -> None:
+        self.exchange = exchange
+        self.route = route
+        self.path = path
+        """The path on the engine, without the query."""
+        self.head = head
+        self.body = body
+        self.is_begun = False
+        """Whether the head of the answer has been sent on."""
+        self.sends_trailers = False
+        self.reader: UsageReader | None = None
+        """Reads the usage from the answer; fed with each piece after that was sent on."""
