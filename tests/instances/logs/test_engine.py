@@ -65,10 +65,10 @@ async def test_a_chatty_engine_with_a_huge_line_is_followed_to_its_last_word(
         size = measure(log.path.parent)
         await asyncio.sleep(1)
     shim.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(shim.wait(), 20) == 0
+    assert await asyncio.wait_for(shim.wait(), 60) == 0
     await run_query(Run.objects.filter(pk=run.pk).update, exited_at=timezone.now())
     assert await copying.finish()
-    await asyncio.wait_for(following, 20)
+    await asyncio.wait_for(following, 60)
     follower.close()
     assert not any(isinstance(item, Gap) for item in items)
     data = b"".join(item.data for item in items if isinstance(item, LogChunk))
@@ -132,5 +132,5 @@ def test_the_log_of_an_instance_on_another_node_is_read_by_its_worker(
     (tmp_path / "near").mkdir()
     environment = {**far_environment, "CORRAL_NODE": "near", "CORRAL_DATA_DIR": str(tmp_path / "near")}
     command = [sys.executable, "-c", question]
-    answer = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=60, check=False)
+    answer = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=100, check=False)
     assert answer.stdout.decode() == "line 98\nline 99\n", answer.stderr.decode()
