@@ -142,11 +142,13 @@ async def test_a_process_that_reads_right_now_how_it_was_before_the_stop_is_wait
         since = time.monotonic()
         await asyncio.sleep(1.3)  # a heartbeat that doesn't name the instance
         assert not reports.is_drained(1, since, STOPPED_AT)
-        gateway.gate.set()
+        reading, gateway.gate = gateway.gate, threading.Event()  # whatever is read next waits for its turn
+        reading.set()
         await wait_until(lambda: gateway.app.runtime.routes.by_id[1].is_routable)
         asking = asyncio.create_task(gateway.ask())
         await wait_until(lambda: engine.came_at)
         assert not reports.is_drained(1, since, STOPPED_AT)
+        gateway.gate.set()
         gateway.app.runtime.catch_up()
         await wait_until(lambda: gateway.app.runtime.routes.by_id[1].state == "stopping")
         await asyncio.sleep(0.5)
