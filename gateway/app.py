@@ -251,7 +251,11 @@ def build_gateway(
         queue_limit=config.queue_limit,
         timeout_s=config.on_demand_start_timeout_s,
         on_change=reporter.publish_now,
-        limits=Limits(Peers(process), make_broker(redis_url)),
+        limits=Limits(
+            Peers(process, lifetime_s=config.peer_lifetime_s),
+            make_broker(redis_url),
+            answer_within_s=config.redis_answer_within_s,
+        ),
     )
     routes.add_listener(reporter.publish_now)
     routes.add_listener(lambda: pool.retain(_list_endpoints(routes)))

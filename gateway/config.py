@@ -39,5 +39,9 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A cached key is looked up again after this even if no event said that it changed (events may be lost)."""
     principal_cache_size: int = 100_000
     """Keys remembered by one process; the oldest is forgotten first."""
+    redis_answer_within_s: float = 0.5
+    """How long a request to a limited instance waits for Redis; then each process goes by what it knows itself."""
+    peer_lifetime_s: float = 3.0
+    """A web process not heard of for so long is taken for dead by the others; each reports once a second."""
     refresh_interval_s: float = 2.0
     """How often the routes are read again even if no event said that they changed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from gateway.asgi import Headers, Send
@@ -110,9 +112,21 @@ def unknown_model(name: str) -> GatewayError:
     return GatewayError(404, "model_not_found", f"model '{name}' not found in config", param="model")
 
 
-def no_model() -> GatewayError:
-    """The refusal of a request that names no model where none can be guessed, in llama-swap's words."""
-    return GatewayError(404, "model_not_found", "no model id could be identified", param="model")
+_NAMED_AT_MOST = 5
+
+
+def no_model(ready: Sequence[str]) -> GatewayError:
+    """The refusal of a request that names no model where none can be guessed: llama-swap's words, then the reason.
+
+    `ready` are the names of the ready instances that the key may use.
+    """
+    if ready:
+        more = ", ..." if len(ready) > _NAMED_AT_MOST else ""
+        reason = f"{len(ready)} instances are ready ({', '.join(ready[:_NAMED_AT_MOST])}{more})"
+    else:
+        reason = "no instance that this key may use is ready"
+    message = f"no model id could be identified: the request names no model, and {reason}; name one as `model`"
+    return GatewayError(404, "model_not_found", message, param="model")
 
 
 def wrong_method(method: str, path: str, allowed: str) -> GatewayError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.authenticate import Authenticator
-from gateway.errors import OPENAI, no_model, unknown_model, wrong_method
+from gateway.errors import OPENAI, GatewayError, no_model, unknown_model, wrong_method
 from gateway.exchange import Exchange
 from gateway.metadata import asks_for_metadata
 from gateway.model_list import ModelList
@@ -79,8 +79,11 @@ class InferenceRoutes:
             route = routes.find_only_ready(principal)
             return None if route is None else (route,)
 
+        def refuse() -> GatewayError:
+            return no_model(routes.list_ready(principal))
+
         if look() is None:
-            raise no_model()
-        (route,) = await self._serving.reach(exchange, self._authenticator.require_inference, look, no_model)
+            raise refuse()
+        (route,) = await self._serving.reach(exchange, self._authenticator.require_inference, look, refuse)
         exchange.model = route.name
         await self._serving.forward(exchange, route, target, named.ask_for(None))

@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 PLACES_PREFIX = "corral:places:"
 _LIFETIME_S = 60
-_ANSWER_WITHIN_S = 0.5
 _RETRY_S = 0.5
 _SAY_AGAIN_S = 1.0
 _LOOK_AGAIN_S = 0.25
@@ -63,11 +62,15 @@ _Question = tuple[int, int, "asyncio.Future[bool]"]
 
 
 class Limits:
-    """Gives out places. Without Redis (None) for a gateway that has no company."""
+    """Gives out places. Without Redis (None) for a gateway that has no company.
 
-    def __init__(self, peers: Peers, redis: Redis | None = None) -> None:
+    When Redis has not answered within `answer_within_s`, this process goes by what it knows until Redis answers again.
+    """
+
+    def __init__(self, peers: Peers, redis: Redis | None = None, *, answer_within_s: float = 0.5) -> None:
         self.peers = peers
         self._redis = redis
+        self._answer_within_s = answer_within_s
         self._in_work: dict[int, int] = {}
         self._asked: dict[int, int] = {}
         self._questions: deque[_Question] = deque()
@@ -186,7 +189,7 @@ class Limits:
         self._unsaid.clear()
         asked = [(one, wanted.get(one, 0), limits.get(one, 0)) for one in concerned]
         try:
-            answer = await wait_within(asyncio.create_task(self._ask_redis(redis, asked)), _ANSWER_WITHIN_S)
+            answer = await wait_within(asyncio.create_task(self._ask_redis(redis, asked)), self._answer_within_s)
             granted = dict(zip(concerned, answer, strict=True))
         except (RedisError, OSError, TimeoutError) as error:
             if not self._is_failing:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from gateway.asgi import find_header
 from gateway.body import begin_body
 from gateway.errors import OPENAI, GatewayError, unknown_instance, wrong_method
 from gateway.exchange import Exchange
 from gateway.metadata import asks_for_metadata
+from gateway.page import confine_page, drop_redirects, is_page_file
 from gateway.serving import Serving
 from gateway.structs import ANONYMOUS, Route
 
@@ -23,11 +25,10 @@ _METHODS = {
     b"/reranking": "POST",
     b"/tokenize": "POST",
 }
-_UI = [(b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY")]
 
 
 class LlamaCppRoutes:
-    """Forwards a fixed list of paths, the name in the path and the body untouched. All but the root may start it."""
+    """Forwards a fixed list of paths, the name in the path and the body untouched. All but the page may start it."""
 
     form = OPENAI
 
@@ -37,9 +38,10 @@ class LlamaCppRoutes:
     async def serve(self, exchange: Exchange) -> None:
         """Answer one request. Raises `GatewayError` and `ClientGone`."""
         raw = exchange.raw_path.removeprefix(PREFIX)
-        may_be_root = exchange.method == "GET" and (raw.endswith(b"/") or b"/" not in raw)
-        if may_be_root and await self._serve_root(exchange, raw):
+        may_be_page = exchange.method == "GET" and (raw.endswith(b"/") or b"/" not in raw or is_page_file(raw))
+        if may_be_page and await self._serve_page(exchange, raw):
             return
+        exchange.send = drop_redirects(exchange.send)
         authenticate = self._serving.authenticator.require_inference
         await self._serving.enter(exchange, authenticate)
         _, name, path = await self._find(raw)
@@ -68,24 +70,39 @@ class LlamaCppRoutes:
             raise unknown_instance(raw.partition(b"/")[0].decode("latin-1"))
         return found
 
-    async def _serve_root(self, exchange: Exchange, raw: bytes) -> bool:
-        """The web page of llama-server, for everybody; it asks for a key itself. Never starts the instance."""
+    async def _serve_page(self, exchange: Exchange, raw: bytes) -> bool:
+        """The web page of llama-server and its files, for everybody. Never starts the instance.
+
+        Returns False for what isn't part of it.
+        """
         routes = self._serving.routes
         routes.require_loaded()
         route, name, path = await self._find(raw)
-        if path not in (b"", b"/"):
+        if path.strip(b"/") and not is_page_file(path):
             return False
         exchange.model = name
         exchange.principal = ANONYMOUS
         exchange.route = route
+        if not path and b"text/html" in (find_header(exchange.headers, b"accept") or b""):
+            await _add_slash(exchange)  # the page names its files relative to its folder
+            return True
         if not route.is_routable:
             raise GatewayError(400, "instance_not_running", "Instance is not running")
+        exchange.send = drop_redirects(exchange.send)
         exchange.is_metadata = True  # strangers can't take places with it, nor keep the model from idling
-        exchange.extra_headers += _UI
+        exchange.extra_headers += confine_page(exchange, exchange.raw_path.removesuffix(path) + b"/")
         body = await begin_body(exchange)
         route = await self._serving.reach_running(exchange, ANONYMOUS, lambda: routes.by_any_name.get(name))
-        await self._serving.forward(exchange, route, b"/", body)
+        await self._serving.forward(exchange, route, path or b"/", body)
         return True
+
+
+async def _add_slash(exchange: Exchange) -> None:
+    location = exchange.raw_path + b"/" + (b"?" + exchange.query if exchange.query else b"")
+    exchange.status = 301
+    headers = [(b"location", location), (b"content-length", b"0"), *exchange.extra_headers]
+    await exchange.send({"type": "http.response.start", "status": 301, "headers": headers})
+    await exchange.send({"type": "http.response.body", "body": b""})
 
 
 def require_llama_cpp(route: Route) -> None:

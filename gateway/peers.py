@@ -15,8 +15,6 @@ logger = logging.getLogger(__name__)
 
 CHANNEL = "corral:gateway"
 KEY_PREFIX = "corral:gateway:"
-ALIVE_FOR_S = 3.0
-"""A process not heard of for so long is taken for dead; its requests died with it."""
 _RETRY_S = 1.0
 _POLL_S = 5.0
 
@@ -35,11 +33,15 @@ class _PeerReport(msgspec.Struct, frozen=True):
 
 
 class Peers:
-    """The newest word of every other living process. `clock` gives monotonic seconds."""
+    """The newest word of every other living process.
 
-    def __init__(self, process: str, clock: Callable[[], float] = time.monotonic) -> None:
+    One not heard of for `lifetime_s` is taken for dead; its requests died with it. `clock` gives monotonic seconds.
+    """
+
+    def __init__(self, process: str, *, lifetime_s: float = 3.0, clock: Callable[[], float] = time.monotonic) -> None:
         self.process = process
         """The name of this process, whose own reports are passed over."""
+        self._lifetime_s = lifetime_s
         self._clock = clock
         self._reports: dict[str, tuple[float, _PeerReport]] = {}
         self._listeners: list[Callable[[], None]] = []
@@ -53,7 +55,7 @@ class Peers:
     def are_there(self) -> bool:
         """Whether any other process lives."""
         if self._reports:
-            oldest = self._clock() - ALIVE_FOR_S
+            oldest = self._clock() - self._lifetime_s
             for process in [name for name, (heard, _) in self._reports.items() if heard < oldest]:
                 del self._reports[process]
         return bool(self._reports)

@@ -97,3 +97,8 @@ class RouteTable:
                     return None
                 found = route
         return found
+
+    def list_ready(self, principal: Principal) -> list[str]:
+        """The names of the instances that are ready and that the principal may use."""
+        usable = (route for route in self.by_id.values() if principal.may_use(route.instance_id))
+        return sorted(route.name for route in usable if route.is_routable)

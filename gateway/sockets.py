@@ -92,12 +92,12 @@ class SocketRoutes:
         model = exchange.model = find_query_model(exchange.query)
         if not model:
             if routes.find_only_ready(principal) is None:
-                raise no_model()
+                raise no_model(routes.list_ready(principal))
             only = await self._serving.reach(
                 exchange,
                 authenticator.require_inference,
                 lambda: None if (route := routes.find_only_ready(principal)) is None else (route,),
-                no_model,
+                lambda: no_model(routes.list_ready(principal)),
                 keep_reading=knock.wait_for_departure,
             )
             return only[0], exchange.raw_path

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from django.conf import settings
+
 from accounts.domain.actors import Actor
 from instances.backends.registry import BACKENDS
 from instances.domain.access import LEVELS, levels_of
+from instances.domain.groups import find_group_fault
 from instances.domain.reasons import summarize_reason
+from instances.domain.serving import describe_ttl, effective_ttl_s
 from instances.enums import ACTIVE, DesiredState, ShareLevel, State
 from instances.models import Instance
 
@@ -68,6 +72,22 @@ class Card:
         """The engine's name."""
         backend = BACKENDS.get(self.instance.backend_type)
         return backend.label if backend else self.instance.backend_type
+
+    @property
+    def idle_time(self) -> str:
+        """After what time without a request it stops, with its unit; empty: never."""
+        ttl_s = effective_ttl_s(self.instance.options)
+        return describe_ttl(ttl_s) if ttl_s else ""
+
+    @property
+    def aliases(self) -> str:
+        """Its other names, separated by commas."""
+        return ", ".join(self.instance.options.get("aliases", ()))
+
+    @property
+    def group_fault(self) -> str:
+        """What is wrong with its group; empty when nothing is."""
+        return find_group_fault(self.instance.group, groups=settings.CORRAL.groups, limits=settings.CORRAL.group_limits)
 
     @property
     def reason(self) -> str:

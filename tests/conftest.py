@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,6 +14,21 @@ from django.test import Client
 from accounts.enums import KeyKind, Role
 from accounts.models import User
 from tests.factories import make_key, make_user
+
+DATABASE_FIXTURES = {"db", "transactional_db"}
+SYSTEM = Path(__file__).parent / "system"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what touches no database: pytest-django refuses it to tests that don't ask for it.
+
+    The tests of the whole ask by other means: each Corral has a database of its own.
+    """
+    for item in items:
+        asks = DATABASE_FIXTURES & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("django_db")
+        if not asks and SYSTEM not in item.path.parents:
+            item.add_marker("no_database")
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,16 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     persistent: bool = False
 
 
+def find_group_fault(name: str, *, groups: Mapping[str, Group], limits: Mapping[str, int]) -> str:
+    """Return what is wrong with an instance's group, "" when nothing is.
+
+    Where groups are defined, it should be one of them, or one with a limit; else it is likely a slip.
+    """
+    if not name or not groups or name in groups or name in limits:
+        return ""
+    return f"The group {name} is not among CORRAL_GROUPS ({', '.join(groups)}), so it makes nobody give way."
+
+
 def gives_way(present: str, *, newcomer: str, groups: Mapping[str, Group]) -> bool:
     """Whether an instance of the group ``present`` stops when one of the group ``newcomer`` is loaded.
 

@@ -15,6 +15,7 @@ from django.conf import settings
 
 from instances.backends.base import Backend, OptionError
 from instances.backends.registry import BACKENDS, LEGACY_OPTION_KEYS, get_backend
+from instances.domain.groups import find_group_fault
 from instances.domain.launch import read_backend_settings
 from instances.domain.names import find_name_fault
 from instances.domain.option_readers import OptionReader, shorten
@@ -174,8 +175,10 @@ def read_node(reader: OptionReader) -> str:
 
 
 def read_group(reader: OptionReader) -> str:
-    """Return the group, which must satisfy the rule for names; empty when there is none."""
+    """Return the group, which must satisfy the rule for names; empty when there is none. Warns of an undefined one."""
     group = reader.read_text("group")
     if group and (fault := find_name_fault(group)):
         reader.faults["group"] = f"group: {fault}."
+    elif warning := find_group_fault(group, groups=settings.CORRAL.groups, limits=settings.CORRAL.group_limits):
+        reader.warnings.append(f"group: {warning[0].lower()}{warning[1:]}")
     return group

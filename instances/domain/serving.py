@@ -88,3 +88,8 @@ def effective_ttl_s(options: Mapping[str, Any]) -> int:
     if ttl >= 0:
         return int(ttl)
     return 60 * int(options.get("idle_timeout", settings.CORRAL.default_idle_timeout) or 0)
+
+
+def describe_ttl(ttl_s: int) -> str:
+    """Say a time to live in the unit it was likely given in."""
+    return f"{ttl_s // 60} min" if ttl_s % 60 == 0 else f"{ttl_s} s"

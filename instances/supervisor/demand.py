@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from instances.supervisor.reports import Waiting
 
@@ -34,20 +33,6 @@ def remaining_backoff(restart_at: datetime | None, now: datetime, delay_s: float
     return max(0.0, min((restart_at - now).total_seconds(), delay_s))
 
 
-def effective_ttl(options: Mapping[str, Any]) -> int:
-    """Return after how many seconds without a request an instance stops; 0 = never.
-
-    ``ttl`` counts in seconds; -1, or absent, leaves it to ``idle_timeout``, which counts in minutes.
-    """
-    ttl = options.get("ttl")
-    return int(ttl) if ttl is not None and ttl >= 0 else int(options.get("idle_timeout") or 0) * 60
-
-
 def is_idle(*, ttl_s: int, quiet_s: float, in_flight: int, waiting: int) -> bool:
     """Whether an instance has been without a request for its whole time to live (0 = for ever)."""
     return ttl_s > 0 and in_flight == 0 and waiting == 0 and quiet_s >= ttl_s
-
-
-def describe_ttl(ttl_s: int) -> str:
-    """Say a time to live in the unit it was likely given in."""
-    return f"{ttl_s // 60} min" if ttl_s % 60 == 0 else f"{ttl_s} s"

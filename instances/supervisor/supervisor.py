@@ -17,6 +17,7 @@ from django.utils import timezone
 from instances.domain import wishes
 from instances.domain.admission import Candidate, Decision, Limits, Place, Rules, Verdict, plan_admissions
 from instances.domain.ports import is_port_free
+from instances.domain.serving import describe_ttl, effective_ttl_s
 from instances.domain.swap_policy import make_policy
 from instances.domain.transitions import transition
 from instances.domain.wake import wake_channel
@@ -27,7 +28,7 @@ from instances.supervisor import work
 from instances.supervisor.actor import ACTOR, InstanceActor, NoPortLeft, Surroundings
 from instances.supervisor.adoption import end_orphans, find_shim
 from instances.supervisor.database import DatabaseRunner
-from instances.supervisor.demand import describe_ttl, effective_ttl, find_demand, is_idle, remaining_backoff
+from instances.supervisor.demand import find_demand, is_idle, remaining_backoff
 from instances.supervisor.preload import choose_preloads
 from instances.supervisor.queue import Queue
 from instances.supervisor.reports import GatewayReports, listen
@@ -267,7 +268,7 @@ class Supervisor:
                 row.desired_state = DesiredState.STOPPED
 
     async def _stop_when_idle(self, row: Instance) -> None:
-        actor, ttl_s, now = self.actors[row.pk], effective_ttl(row.options), time.monotonic()
+        actor, ttl_s, now = self.actors[row.pk], effective_ttl_s(row.options), time.monotonic()
         in_flight, waiting = self.reports.in_flight(row.pk), self.reports.waiting(row.pk)
         actor.used_at = now if waiting else max(actor.used_at, self.reports.used_at(row.pk))
         if row.state != State.READY or not self._is_wanted(row) or not self.reports.are_complete or not ttl_s:

@@ -211,7 +211,8 @@ def show(
     if instance is not None:
         draft.form.fields["port"].widget.attrs["placeholder"] = str(instance.port)
     draft.offer_engines(actor)
-    groups = visible_instances(actor).exclude(group="").order_by("group").values_list("group", flat=True).distinct()
+    used = visible_instances(actor).exclude(group="").values_list("group", flat=True).distinct()
+    groups = sorted({*used, *settings.CORRAL.groups, *settings.CORRAL.group_limits})
     context = {
         "draft": draft,
         "form": draft.form,

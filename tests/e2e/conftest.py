@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.requirements import CHROMIUM
 from tests.system.stack import ADMIN, PASSWORD, Stack
@@ -24,6 +24,8 @@ EXPECTED = re.compile(
 )
 """What the console may say in tests of refusals, of outages and of leaving a page; anything else is a defect."""
 
+LIMIT_MS = 60_000
+expect.set_options(timeout=LIMIT_MS)
 OpenPage = Callable[..., Page]
 
 
@@ -97,7 +99,7 @@ def open_page(browser: Browser, corral: Stack, tmp_path: Path) -> Iterator[OpenP
         context = browser.new_context(base_url=f"http://127.0.0.1:{corral.port}", **options)  # type: ignore[arg-type]
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15000)
+        page.set_default_timeout(LIMIT_MS)
         page.on("console", hear)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         if signed_in:

@@ -143,9 +143,9 @@ def test_a_page_says_when_corral_is_gone_and_when_it_is_back(open_page: OpenPage
     page = open_page()
     corral.down(signal.SIGTERM)
     note = page.get_by_text("Corral can't be reached at the moment")
-    expect(note).to_be_visible(timeout=20000)
+    expect(note).to_be_visible()
     corral.up()
-    expect(note).to_be_hidden(timeout=30000)
+    expect(note).to_be_hidden()
 
 
 def test_who_was_signed_out_elsewhere_is_sent_to_sign_in(open_page: OpenPage, corral: Stack) -> None:

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import OpenPage
-from tests.system.stack import Stack, poll
+from tests.system.stack import Stack
 
 pytestmark = pytest.mark.browser
 
@@ -38,16 +38,7 @@ def test_the_log_is_followed_until_somebody_scrolls_up(page: Page, corral: Stack
 def test_thirty_thousand_lines_leave_twenty_thousand_and_few_elements(page: Page, corral: Stack) -> None:
     corral.run_now("flood", flags={"lines_per_second": 10000, "for": 3})
     page.goto("/instances/flood/")
-    lines: list[str] = []
-
-    def has_ended() -> bool:
-        lines.append(corral.api.get("/api/v1/instances/flood/logs", params={"lines": 1}).text.strip())
-        page.wait_for_timeout(500)
-        return len(lines) > 1 and lines[-1] == lines[-2]
-
-    poll(has_ended, seconds=60, what="the engine stops writing")
-    assert int(lines[-1].removeprefix("line ")) > 25000
-    expect(page.locator("[data-log-view]")).to_contain_text(lines[-1])
+    expect(page.locator("[data-log-view]")).to_contain_text("line 29999")
     expect(page.locator("[data-log-state]")).to_contain_text(re.compile(r"\d+ lines"))
     assert page.locator(".log-line").count() < 250
     kept = page.evaluate("document.querySelector('.log-space').getBoundingClientRect().height / 20")
@@ -63,7 +54,7 @@ def test_a_lost_connection_goes_on_where_it_was_cut_off(open_page: OpenPage, cor
     expect(page.locator("[data-log-view]")).to_contain_text(re.compile(r"line \d{3}"))
     corral.part("web").kill()
     expect(page.locator("[data-log-state]")).to_contain_text("connecting again")
-    expect(page.locator("[data-log-state]")).to_contain_text("Following", timeout=30000)
+    expect(page.locator("[data-log-state]")).to_contain_text("Following")
     number = int(re.findall(r"line (\d+)", page.locator(".log-rows").inner_text())[-1])
     expect(page.locator("[data-log-view]")).to_contain_text(f"line {number + 100}")
     assert any("cursor=" in url for url in sockets)

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from tests.engines.cache import EngineError, report
+from tests.engines.llama_page import provide_llama_page
 from tests.engines.llama_server import provide_llama_server
 from tests.engines.mlx_server import provide_mlx_server
 from tests.engines.models import provide_tiny_gguf, provide_tiny_hf
@@ -14,6 +15,7 @@ ENGINES = {
     "mlx_lm.server": provide_mlx_server,
     "tiny-gguf": provide_tiny_gguf,
     "tiny-hf": provide_tiny_hf,
+    "llama-page": provide_llama_page,
     "llama-server": provide_llama_server,
 }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines.cache import EngineError
+from tests.engines.llama_page import find_llama_page
 from tests.engines.llama_server import find_llama_server
 from tests.engines.mlx_server import find_mlx_server
 from tests.engines.models import provide_tiny_gguf, provide_tiny_hf
@@ -21,6 +22,15 @@ def llama_server() -> Path:
     """The program ``llama-server``."""
     try:
         return find_llama_server()
+    except EngineError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def llama_page() -> Path:
+    """The folder with the web page of ``llama-server``."""
+    try:
+        return find_llama_page()
     except EngineError as error:
         pytest.fail(str(error), pytrace=False)
 

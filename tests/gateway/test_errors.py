@@ -9,6 +9,8 @@ import pytest
 
 from gateway.asgi import Message
 from gateway.errors import ANTHROPIC, OPENAI, GatewayError, send_error
+from tests.gateway.harness import Gateway, make_route
+from tests.system.stack import ROOT
 
 pytestmark = pytest.mark.no_database
 
@@ -65,3 +67,36 @@ async def test_what_a_repetition_does_not_mend_is_not_to_be_repeated(form: str) 
     assert final[b"x-should-retry"] == b"false"
     assert all(b"x-should-retry" not in headers for headers in (full, again, lost))
     assert (full[b"retry-after"], again[b"retry-after"]) == (b"5", b"1")
+
+
+@pytest.mark.parametrize(
+    ("group", "path", "headers", "form"),
+    [
+        ("`/v1/*`", "/v1/chat/completions?model=none", {}, "openai"),
+        ("`/models`", "/models/none", {}, "openai"),
+        ("llama-server's own paths at the root", "/props?model=none", {}, "openai"),
+        ("`/llama-cpp/{name}/*`", "/llama-cpp/none/props", {}, "openai"),
+        ("`/upstream/{model}/*`", "/upstream/m/x", {}, "openai"),
+        ("under `/upstream` an unknown model", "/upstream/none/x", {}, "string"),
+        ("`/v1/messages*`", "/v1/messages?model=none", {}, "anthropic"),
+        ("lists of models", "/v1/models/none", {"anthropic-version": "2023-06-01"}, "anthropic"),
+        ("`/api/v1/instances/{name}/proxy/*`", "/api/v1/instances/none/proxy/x", {}, "management"),
+        ("`/api/v1/llama-cpp/{name}/models*`", "/api/v1/llama-cpp/none/models", {}, "management"),
+        ("`/api/models/unload*`", "/api/models/unload/none", {}, "string"),
+    ],
+)
+async def test_each_route_refuses_in_the_form_that_the_documentation_gives(
+    gateway: Gateway, group: str, path: str, headers: dict[str, str], form: str
+) -> None:
+    table = (ROOT / "docs" / "api.md").read_text().partition("**Forms of errors.**")[2]
+    assert any(group in line and f"| `{form}`" in line for line in table.splitlines()), "it is documented otherwise"
+    await gateway.set_routes(make_route(disabled=True))
+    method = "POST" if "unload" in path or "messages" in path else "GET"
+    body = (await gateway.manager.request(method, path, headers=headers)).json()
+    shape = {
+        "openai": isinstance(body["error"], dict) and "type" not in body,
+        "anthropic": body.get("type") == "error",
+        "management": isinstance(body["error"], str) and "details" in body,
+        "string": isinstance(body["error"], str) and len(body) == 1,
+    }
+    assert [name for name, holds in shape.items() if holds] == [form]

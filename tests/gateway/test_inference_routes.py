@@ -141,7 +141,8 @@ async def test_stateful_routes_go_to_the_model_of_the_query_or_the_only_ready_on
         assert (answer.json()["method"], answer.json()["target"]) == (method, path + query)
     await gateway.set_routes(make_route(upstream), make_route(upstream, name="n", instance_id=2))
     answer = await gateway.client.request(method, path)
-    assert (answer.status_code, answer.json()["error"]["message"]) == (404, "no model id could be identified")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"].startswith("no model id could be identified")
 
 
 async def test_the_list_of_models_can_only_be_read(gateway: Gateway) -> None:

@@ -121,6 +121,7 @@ async def test_a_look_up_that_began_before_a_revocation_lets_nobody_in() -> None
     assert await cache.find_principal(b"known") is None
 
 
+@pytest.mark.timed
 async def test_an_expired_key_is_nobody_even_while_it_is_cached() -> None:
     book = Book()
     book.principals[hash_key(b"short")] = Principal(kind="inference", instances=None, expires_at=time.time() + 0.1)
@@ -130,6 +131,7 @@ async def test_an_expired_key_is_nobody_even_while_it_is_cached() -> None:
     assert await cache.find_principal(b"short") is None
 
 
+@pytest.mark.timed
 async def test_a_key_in_use_is_read_again_without_its_requests_waiting() -> None:
     book = Book()
     cache = make_cache(book, max_age_s=0.2)
@@ -139,8 +141,9 @@ async def test_a_key_in_use_is_read_again_without_its_requests_waiting() -> None
     await asyncio.sleep(0.12)
     assert await cache.find_principal(b"known") == KNOWN
     book.gate.set()
-    await asyncio.sleep(0.02)
-    assert await cache.find_principal(b"known") is None
+    async with asyncio.timeout(60):
+        while await cache.find_principal(b"known") is not None:  # noqa: ASYNC110  it is told by answers only
+            await asyncio.sleep(0.005)
 
 
 async def test_a_key_that_was_idle_for_long_is_not_believed_unread() -> None:
@@ -152,6 +155,7 @@ async def test_a_key_that_was_idle_for_long_is_not_believed_unread() -> None:
     assert await cache.find_principal(b"known") is None
 
 
+@pytest.mark.timed
 async def test_known_keys_outlive_a_broken_database_and_others_are_told_to_come_back() -> None:
     book = Book()
     cache = make_cache(book, max_age_s=0.02)

@@ -45,7 +45,7 @@ async def test_listed_paths_are_forwarded_with_the_body_untouched(
 
 async def test_the_list_is_fixed(gateway: Gateway, upstream: Upstream) -> None:
     await make_ready(gateway, upstream)
-    for path in ("/health", "/models", "/bundle.js", "/v2/x"):
+    for path in ("/health", "/models", "/v2/x", "/v1x/a", "/slots/1.js/x"):
         assert (await gateway.client.get(f"/llama-cpp/m{path}")).status_code == 404
     for method, path, allow in (
         ("GET", "/completion", "POST"),
@@ -70,7 +70,70 @@ async def test_the_root_is_public_and_never_starts_the_model(gateway: Gateway, u
     assert gateway.app.demand.report() == {}
 
 
-async def test_everything_but_the_root_needs_a_key(gateway: Gateway, upstream: Upstream) -> None:
+@pytest.mark.parametrize(
+    "path", ["/_app/immutable/bundle.C9Ws0ZJV.js", "/_app/version.json", "/index.html", "/m.ico", "/m.webmanifest"]
+)
+async def test_the_files_of_the_page_are_public_while_the_instance_runs_and_start_nothing(
+    gateway: Gateway, upstream: Upstream, path: str
+) -> None:
+    await make_ready(gateway, upstream)
+    answer = await gateway.stranger.get(f"/llama-cpp/m{path}")
+    assert (answer.status_code, answer.json()["target"]) == (200, path)
+    assert (await gateway.stranger.post(f"/llama-cpp/m{path}")).status_code == 401
+    assert (await gateway.client.post(f"/llama-cpp/m{path}")).status_code == 404
+    assert (await gateway.stranger.get(f"/llama-cpp/other{path}")).status_code == 400
+    assert (await gateway.stranger.get(f"/llama-cpp/m/v1{path}")).status_code == 401
+    assert 1 not in gateway.app.activity.last_used
+    await gateway.set_routes(make_route(backend_type="llama_cpp"))
+    answer = await gateway.stranger.get(f"/llama-cpp/m{path}")
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "Instance is not running")
+    assert gateway.app.demand.report() == {}
+
+
+async def test_the_page_and_its_files_are_confined_to_their_own_folder(gateway: Gateway, upstream: Upstream) -> None:
+    route = make_route(upstream, backend_type="llama_cpp", aliases=("a/b", "x;y, *"))
+    await gateway.set_routes(route)
+    for path, folder in (
+        ("/llama-cpp/m/", "/llama-cpp/m/"),
+        ("/llama-cpp/m", "/llama-cpp/m/"),
+        ("/llama-cpp/m/_app/bundle.js", "/llama-cpp/m/"),
+        ("/llama-cpp/a/b/", "/llama-cpp/a/b/"),
+        ("/llama-cpp/a%2Fb/", "/llama-cpp/a%2Fb/"),
+        ("/llama-cpp/x;y,%20*/", "/llama-cpp/x%3By%2C%20*/"),
+    ):
+        headers = (await gateway.stranger.get(path)).headers
+        policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
+        assert policy["connect-src"] == f"127.0.0.1:{gateway.port}{folder}", path
+        assert policy["default-src"] == policy["form-action"] == policy["frame-src"] == "'none'"
+        assert "allow-popups" not in policy["sandbox"]
+        assert headers["x-frame-options"] == "DENY"
+    answer = await gateway.stranger.get("/llama-cpp/m/", headers={"host": "a b;script-src *"})
+    assert "connect-src 'none'" in answer.headers["content-security-policy"]
+
+
+async def test_a_browser_is_led_into_the_folder_and_an_engine_leads_it_nowhere(
+    gateway: Gateway, upstream: Upstream
+) -> None:
+    await make_ready(gateway, upstream)
+    answer = await gateway.stranger.get("/llama-cpp/m?x=1", headers={"accept": "text/html,*/*"})
+    assert (answer.status_code, answer.headers["location"]) == (301, "/llama-cpp/m/?x=1")
+
+    async def lead_away(call: Call) -> None:
+        await call.read_body()
+        lines = ["Location: /api/v1/instances", "Refresh: 0; url=/", 'Clear-Site-Data: "*"']
+        await call.answer(b"", *lines, status="307 Temporary Redirect")
+
+    upstream.handler = lead_away
+    for answer in (
+        await gateway.stranger.get("/llama-cpp/m/"),
+        await gateway.stranger.get("/llama-cpp/m/bundle.js"),
+        await gateway.client.post("/llama-cpp/m/v1/chat/completions", json={}),
+    ):
+        assert answer.status_code == 307
+        assert not {"location", "refresh", "clear-site-data"} & set(answer.headers)
+
+
+async def test_everything_but_the_page_needs_a_key(gateway: Gateway, upstream: Upstream) -> None:
     await make_ready(gateway, upstream)
     for method, path in (("GET", "/props"), ("POST", "/completion"), ("POST", "/")):
         assert (await gateway.stranger.request(method, f"/llama-cpp/m{path}")).status_code == 401

@@ -57,7 +57,7 @@ async def test_an_endless_head_is_a_bad_gateway_and_cut_off(
     assert answer.status_code == 502
     message = "Instance m gave no answer: the head of its answer took more than 256 KiB"
     assert answer.json()["error"]["message"] == message
-    await asyncio.wait_for(engine.is_cut_off.wait(), 2)
+    await engine.is_cut_off.wait()
     assert engine.written < MAX_HEAD_BYTES + 16 * 2**20  # what lay in the buffers of both sockets
 
 
@@ -66,7 +66,7 @@ async def test_endless_trailers_break_the_answer_off(gateway: Gateway, upstream:
     engine = Endless(upstream, head + b"2\r\nok\r\n0\r\nx-trailer: ", b"y" * 10_000)
     with pytest.raises(httpx.RemoteProtocolError):
         await gateway.ask()
-    await asyncio.wait_for(engine.is_cut_off.wait(), 2)
+    await engine.is_cut_off.wait()
     await wait_until(lambda: gateway.finished)
     assert gateway.finished[-1].outcome == "upstream_lost"
 

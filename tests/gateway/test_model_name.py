@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -124,13 +125,11 @@ def test_a_body_without_a_usable_model_is_refused(body: bytes, message: str) -> 
 
 
 def test_a_large_body_is_rewritten_quickly_however_many_brackets_it_has() -> None:
-    import time
-
     nested: list[Any] = [[] for _ in range(2_000_000)]
     body = json.dumps({"a": nested, "a b": nested, "model": "m"}).encode()
-    start = time.monotonic()
+    start = time.process_time()
     assert replace_model(body, "n").endswith(b'"model": "n"}')
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_a_hostile_body_of_many_members_costs_next_to_nothing_or_is_refused() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.structs import Principal
-from tests.gateway.harness import Gateway, Upstream, make_route
+from tests.gateway.harness import KEY, Gateway, Upstream, make_route
 
 pytestmark = pytest.mark.no_database
 
@@ -46,7 +46,9 @@ async def test_without_a_name_the_only_ready_model_that_the_key_may_use_answers(
 ) -> None:
     await gateway.set_routes(make_route(upstream), make_route(upstream, name="n", instance_id=2))
     several = await gateway.client.get("/slots")
-    assert (several.status_code, several.json()["error"]["message"]) == (404, "no model id could be identified")
+    assert several.status_code == 404
+    reason = "the request names no model, and 2 instances are ready (m, n); name one as `model`"
+    assert several.json()["error"]["message"] == f"no model id could be identified: {reason}"
     gateway.keys["mine"] = Principal(kind="inference", instances=frozenset([2]))
     for ask in (
         gateway.stranger.get("/slots", headers={"x-api-key": "mine"}),
@@ -56,10 +58,26 @@ async def test_without_a_name_the_only_ready_model_that_the_key_may_use_answers(
     assert len(upstream.calls) == 2
 
 
+async def test_the_reason_for_no_model_names_only_what_the_key_may_use(gateway: Gateway, upstream: Upstream) -> None:
+    names = enumerate("mnopqrs", start=1)
+    await gateway.set_routes(*(make_route(upstream, name=name, instance_id=number) for number, name in names))
+    gateway.keys["two"] = Principal(kind="inference", instances=frozenset([2, 3]))
+    gateway.keys["none"] = Principal(kind="inference", instances=frozenset())
+    for key, reason in (
+        (KEY, "7 instances are ready (m, n, o, p, q, ...)"),
+        ("two", "2 instances are ready (n, o)"),
+        ("none", "no instance that this key may use is ready"),
+    ):
+        answer = await gateway.stranger.get("/slots", headers={"x-api-key": key})
+        assert reason in answer.json()["error"]["message"]
+
+
 async def test_a_nameless_request_never_starts_a_model(gateway: Gateway) -> None:
     await gateway.set_routes(make_route())
     for answer in (await gateway.client.get("/props"), await gateway.client.post("/completion", json={"prompt": "x"})):
-        assert (answer.status_code, answer.json()["error"]["message"]) == (404, "no model id could be identified")
+        assert answer.status_code == 404
+        reason = "the request names no model, and no instance that this key may use is ready; name one as `model`"
+        assert answer.json()["error"]["message"] == f"no model id could be identified: {reason}"
     assert gateway.app.demand.report() == {}
 
 

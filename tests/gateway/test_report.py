@@ -12,6 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.gateway.harness import Call, Gateway, RawClient, Upstream, Valkey, make_route, wait_until
+from tests.stalls import Stopwatch
 
 pytestmark = pytest.mark.no_database
 
@@ -63,6 +64,7 @@ async def reporting(valkey: Valkey, listener: Listener) -> AsyncIterator[Gateway
         yield gateway
 
 
+@pytest.mark.timed
 async def test_a_report_is_kept_and_published_every_second(
     reporting: Gateway, listener: Listener, redis: Redis
 ) -> None:
@@ -72,7 +74,7 @@ async def test_a_report_is_kept_and_published_every_second(
     report = listener.last
     expected = {"process", "sent", "in_flight", "last_used", "waiting", "stopping", "in_work", "ended"}
     assert set(report) == expected
-    assert abs(report["sent"] - time.time()) < 2
+    assert time.time() - report["sent"] < 60
     key = f"corral:gateway:{report['process']}"
     assert json.loads(await redis.get(key))["process"] == report["process"]
     assert 0 < await redis.ttl(key) <= 5
@@ -82,7 +84,7 @@ async def test_routable_instances_are_reported_even_when_idle(
     reporting: Gateway, listener: Listener, upstream: Upstream
 ) -> None:
     await reporting.set_routes(make_route(upstream), make_route(name="stopped", instance_id=2))
-    await wait_until(lambda: listener.last.get("in_flight") == {"1": 0}, 0.5)
+    await wait_until(lambda: listener.last.get("in_flight") == {"1": 0})
 
 
 async def test_a_drain_is_reported_the_moment_the_last_request_ends(
@@ -98,29 +100,29 @@ async def test_a_drain_is_reported_the_moment_the_last_request_ends(
     upstream.handler = hold
     await reporting.set_routes(make_route(upstream))
     asking = asyncio.create_task(reporting.ask())
-    await wait_until(lambda: listener.last.get("in_flight") == {"1": 1}, 1)
+    await wait_until(lambda: listener.last.get("in_flight") == {"1": 1})
     await reporting.set_routes(make_route(state="stopping"))
     await wait_until(lambda: len(listener.reports) > 0)
     await asyncio.sleep(0.3)
     assert listener.last["in_flight"] == {"1": 1}
-    start = time.monotonic()
+    finished, watch = time.time(), Stopwatch()
     finish.set()
     assert (await asking).text == "done"
-    await wait_until(lambda: listener.last["in_flight"] == {}, 0.5)
-    assert listener.times[-1] - start < 0.15
-    assert abs(listener.last["last_used"]["1"] - time.time()) < 2
+    await wait_until(lambda: listener.last["in_flight"] == {})
+    assert watch.worked_s < 0.15
+    assert finished <= listener.last["last_used"]["1"] <= time.time()
 
 
 async def test_someone_waiting_is_reported_at_once_and_so_is_their_leaving(
     reporting: Gateway, listener: Listener
 ) -> None:
     await reporting.set_routes(make_route())
-    await asyncio.sleep(0.1)
-    start = time.monotonic()
+    await wait_until(lambda: listener.reports)
+    asked, watch = time.time(), Stopwatch()
     async with RawClient(reporting.port) as client:
         client.ask()
         await wait_until(lambda: listener.last["waiting"])
-        assert listener.times[-1] - start < 0.15
+        assert watch.worked_s < 0.15
         (waiting,) = listener.last["waiting"].items()
         assert waiting[0] == "1"
         assert {**waiting[1], "since": 0} == {
@@ -131,10 +133,13 @@ async def test_someone_waiting_is_reported_at_once_and_so_is_their_leaving(
             "seen_change": 1.0,
             "seen_refusal": None,
         }
-        assert abs(waiting[1]["since"] - time.time()) < 2
-    await wait_until(lambda: not listener.last["waiting"], 0.5)
+        assert asked <= waiting[1]["since"] <= time.time()
+        watch = Stopwatch()
+    await wait_until(lambda: not listener.last["waiting"])
+    assert watch.worked_s < 0.15
 
 
+@pytest.mark.timed
 async def test_mere_counts_are_reported_a_few_times_a_second(
     reporting: Gateway, listener: Listener, upstream: Upstream
 ) -> None:
@@ -168,7 +173,7 @@ async def test_reports_go_on_after_valkey_was_away(valkey: Valkey, upstream: Ups
         async with Redis.from_url(valkey.url) as redis:
             reports = redis.pubsub()
             await reports.subscribe("corral:gateway")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 kinds = [(await anext(reports.listen()))["type"] for _ in range(2)]
             assert kinds == ["subscribe", "message"]
             await reports.aclose()

@@ -66,7 +66,7 @@ class Corral:
         """Return everything that ``corral up`` printed."""
         return self.output.read_text(errors="replace")
 
-    def wait_until_said(self, text: str, *, times: int = 1, seconds: float = 60) -> None:
+    def wait_until_said(self, text: str, *, times: int = 1) -> None:
         """Wait until the output holds a text so many times."""
 
         def look() -> bool:
@@ -75,12 +75,12 @@ class Corral:
                 raise AssertionError(f"corral up ended with {self.manager.returncode}:\n{self.said()}")
             return self.said().count(text) >= times
 
-        poll(look, seconds=seconds, what=f"corral up says {text!r}")
+        poll(look, what=f"corral up says {text!r}")
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Fetch a page."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=20) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
@@ -98,7 +98,7 @@ class Corral:
 
     def part(self, name: str) -> psutil.Process:
         """Return the process of one part as soon as there is one."""
-        return poll(lambda: self.parts().get(name), seconds=20, what=f"a process {name}")
+        return poll(lambda: self.parts().get(name), what=f"a process {name}")
 
     def signal(self, number: signal.Signals) -> int:
         """Send the manager a signal and return its exit code."""
@@ -124,16 +124,16 @@ class Corral:
                 continue
         return found
 
-    def wait_until_gone(self, seconds: float = 30) -> None:
+    def wait_until_gone(self) -> None:
         """Wait until no process runs on this data folder."""
-        poll(lambda: not self.left_over(), seconds=seconds, what="every process of the installation is gone")
+        poll(lambda: not self.left_over(), what="every process of the installation is gone")
 
     def end(self) -> None:
         """End what a failed test left."""
         if self.manager is not None and self.manager.poll() is None:
             self.manager.send_signal(signal.SIGINT)
             try:
-                self.manager.wait(30)
+                self.manager.wait(60)
             except subprocess.TimeoutExpired:
                 self.manager.kill()
         for process in self.processes():
@@ -151,8 +151,8 @@ def command_line(process: psutil.Process) -> list[str]:
 CorralFactory = Callable[..., Corral]
 
 
-def time_until(question: Callable[[], bool], *, seconds: float) -> float:
+def time_until(question: Callable[[], bool]) -> float:
     """Return the seconds until the question was answered with yes."""
     began = time.monotonic()
-    poll(question, seconds=seconds, what="the measured thing happens")
+    poll(question, what="the measured thing happens")
     return time.monotonic() - began

@@ -30,7 +30,7 @@ def daphne(running: Corral, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    poll(lambda: process.poll() is not None or answers(corral), seconds=30, what="daphne answers")
+    poll(lambda: process.poll() is not None or answers(corral), what="daphne answers")
     assert process.poll() is None, log.read_text()
     yield corral
     process.terminate()

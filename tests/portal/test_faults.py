@@ -30,7 +30,7 @@ def test_a_form_in_an_impossible_encoding_is_a_bad_request(admin: User, path: st
 @pytest.mark.parametrize("path", ["/ws/nope", "/v1/ws", "/api/v1/instances/x/proxy/ws"])
 def test_a_websocket_at_an_unknown_address_is_refused_and_not_a_fault(running: Corral, path: str) -> None:
     before = running.said().count("Traceback")
-    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=60) as client:
         client.sendall(
             f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{running.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()

@@ -93,10 +93,10 @@ def test_a_head_does_not_wait_for_its_body() -> None:
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
         await start(send)
-        assert await asyncio.to_thread(seen.wait, 10)
+        assert await asyncio.to_thread(seen.wait, 60)
         await write(send, b"late")
 
-    with serve(application(answer)) as port, socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+    with serve(application(answer)) as port, socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(LAST_GET)
         assert read_until(client, b"\r\n\r\n").startswith(b"HTTP/1.1 200")
         seen.set()
@@ -122,6 +122,7 @@ def test_requests_sent_together_are_answered_in_order_and_one_at_a_time() -> Non
     assert received.count(b"HTTP/1.1 200") == 4
 
 
+@pytest.mark.timed
 def test_a_connection_serves_one_request_after_the_other_until_it_was_idle_for_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -133,7 +134,7 @@ def test_a_connection_serves_one_request_after_the_other_until_it_was_idle_for_l
         await write(send, b"ok")
 
     app = application(answer)
-    with serve(app, timeout_keep_alive=1) as port, socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    with serve(app, timeout_keep_alive=1) as port, socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         for _ in range(2):
             client.sendall(GET)
             assert read_until(client, b"ok").startswith(b"HTTP/1.1 200")
@@ -197,12 +198,12 @@ def test_a_client_that_waits_for_leave_to_send_its_body_gets_it_when_the_body_is
 
     head = b"POST /%b HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
     with serve(application(answer)) as port:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
             client.sendall(head % b"wanted")
             assert read_until(client, b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
             client.sendall(b"body")
             assert split(read_until(client, b"\r\n\r\nbody"))[0][0] == b"HTTP/1.1 200 OK"
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
             client.sendall(head % b"unwanted")
             assert read_until(client, b"\r\n\r\nunread").startswith(b"HTTP/1.1 200 OK")
 
@@ -221,11 +222,11 @@ def test_the_application_hears_that_its_client_has_gone(queued: bytes) -> None:
         heard.set()
 
     with serve(application(answer)) as port:
-        client = socket.create_connection(("127.0.0.1", port), timeout=5)
+        client = socket.create_connection(("127.0.0.1", port), timeout=60)
         client.sendall(GET + queued)
-        assert working.wait(5)
+        assert working.wait(60)
         client.close()
-        assert heard.wait(5)
+        assert heard.wait(60)
 
 
 def test_after_its_answer_the_application_hears_that_it_is_over() -> None:
@@ -240,9 +241,9 @@ def test_after_its_answer_the_application_hears_that_it_is_over() -> None:
         if (await waiting)["type"] == (await receive())["type"] == "http.disconnect":
             heard.set()
 
-    with serve(application(answer)) as port, socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+    with serve(application(answer)) as port, socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(GET)
-        assert heard.wait(5)
+        assert heard.wait(60)
 
 
 def test_a_client_that_does_not_read_holds_up_the_application() -> None:
@@ -259,7 +260,7 @@ def test_a_client_that_does_not_read_holds_up_the_application() -> None:
     with serve(application(answer)) as port:
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
-        client.settimeout(10)
+        client.settimeout(60)
         client.connect(("127.0.0.1", port))
         client.sendall(LAST_GET)
         seen = -1
@@ -270,7 +271,7 @@ def test_a_client_that_does_not_read_holds_up_the_application() -> None:
             before, seen = seen, sent
             return before == seen
 
-        poll(has_stalled, seconds=20, what="the application waits")
+        poll(has_stalled, what="the application waits")
         # What fits: the kernel's buffers and the transport's high-water mark.
         assert 0 < sent * len(piece) < 16 * 2**20
         while sent == seen:  # a client that reads again lets it go on
@@ -282,7 +283,7 @@ def test_an_upload_that_is_not_read_is_held_up() -> None:
     may_read = threading.Event()
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.to_thread(may_read.wait, 20)
+        await asyncio.to_thread(may_read.wait, 60)
         size, more = 0, True
         while more:
             message = await receive()
@@ -386,14 +387,14 @@ def test_an_endless_stream_ends_when_the_server_stops() -> None:
         async def answer(self, scope: Any, receive: Any, send: Any) -> None:
             await start(send)
             await write(send, b"begun", more=True)
-            await asyncio.to_thread(ending.wait, 10)
+            await asyncio.to_thread(ending.wait, 60)
             await write(send, b"ended")
 
         def end_streams(self) -> None:
             ending.set()
 
     with serve(Endless()) as port:
-        client = socket.create_connection(("127.0.0.1", port), timeout=10)
+        client = socket.create_connection(("127.0.0.1", port), timeout=60)
         client.sendall(GET)
         read_until(client, b"begun\r\n")
     assert read_all(client) == b"5\r\nended\r\n0\r\n\r\n"

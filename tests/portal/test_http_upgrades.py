@@ -58,7 +58,7 @@ def bodies(answers: bytes) -> list[bytes]:
 
 def converse_slowly(app: App, *pieces: bytes) -> bytes:
     """Like `converse`, but each piece is read by itself."""
-    with serve(application(app)) as port, socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    with serve(application(app)) as port, socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for piece in pieces:
             client.sendall(piece)
@@ -90,7 +90,7 @@ def test_requests_with_such_upgrades_may_be_sent_together() -> None:
 
 def test_java_s_client_is_understood() -> None:
     body = b'{"model":"a"}'
-    with serve(application(echo)) as port, socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+    with serve(application(echo)) as port, socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         for _ in range(2):
             client.sendall(JAVA % len(body))
             client.sendall(body)
@@ -170,7 +170,7 @@ async def test_a_websocket_client_is_served_also_after_a_plain_request() -> None
             assert await client.recv() == "hello"
 
         def shake_hands_late() -> bytes:
-            with socket.create_connection(("127.0.0.1", port), timeout=5) as late:
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as late:
                 late.sendall(b"GET /first HTTP/1.1\r\nHost: a\r\n\r\n")
                 read_until(late, b"[]")
                 late.sendall(HANDSHAKE)

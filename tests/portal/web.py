@@ -37,7 +37,7 @@ def serve(application: Any, **changes: Any) -> Iterator[int]:
             yield port
         finally:
             server.should_exit = True
-            thread.join(20)
+            thread.join(60)
             assert not thread.is_alive()
 
 
@@ -67,7 +67,7 @@ async def write(send: Any, body: bytes, *, more: bool = False) -> None:
 
 def converse(app: App, *pieces: bytes) -> bytes:
     """Send the pieces and return all that comes until the server closes."""
-    with serve(application(app)) as port, socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    with serve(application(app)) as port, socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         for piece in pieces:
             client.sendall(piece)
         return read_all(client)

@@ -64,7 +64,7 @@ class Sdks:
             assert stack.act(name, "start").status_code == 200
         self.key, self.narrow_key = self._make_keys()
         for name in ("mlx", "llama", "tools", "embedder", "fake"):
-            stack.wait_for(name, "ready", seconds=60)
+            stack.wait_for(name, "ready")
 
     def create(
         self, name: str, kind: str, backend_options: Mapping[str, Any], *, start: bool = False, **options: Any
@@ -108,7 +108,7 @@ class Sdks:
             assert answer.status_code == 200, answer.text
             return list(answer.json())
 
-        (record,) = poll(find, seconds=10, what=f"a row for {request_id}")
+        (record,) = poll(find, what=f"a row for {request_id}")
         return record
 
     def _make_keys(self) -> list[str]:

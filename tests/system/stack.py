@@ -21,6 +21,7 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent.parent
 FAKE_ENGINE = ROOT / "tests" / "fakes" / "engine.py"
 T = TypeVar("T")
+LIMIT_S = 60.0
 ADMIN, PASSWORD = "admin", "a long enough password"
 
 
@@ -37,14 +38,14 @@ def port_block(size: int) -> str:
     return f"{first}-{first + size - 1}"
 
 
-def poll(question: Callable[[], T], *, seconds: float, what: str) -> T:
-    """Ask until the answer is true and return it; fail with ``what`` when the time is over."""
-    deadline = time.monotonic() + seconds
+def poll(question: Callable[[], T], *, what: str) -> T:
+    """Ask until the answer is true and return it; fail with ``what`` when that takes longer than any machine needs."""
+    deadline = time.monotonic() + LIMIT_S
     while True:
         answer = question()
         if answer:
             return answer
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        assert time.monotonic() < deadline, f"not within {LIMIT_S:g} s: {what}"
         time.sleep(0.02)
 
 
@@ -102,7 +103,7 @@ class Stack:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        poll(self.answers, seconds=60, what=f"corral up answers; it said:\n{self.said()}")
+        poll(self.answers, what=f"corral up answers; it said:\n{self.said()}")
 
     def answers(self) -> bool:
         """Whether the API answers and a worker has registered the node."""
@@ -136,7 +137,7 @@ class Stack:
                         return process
             return None
 
-        return poll(find, seconds=20, what=f"a process {name}")
+        return poll(find, what=f"a process {name}")
 
     # Instances
 
@@ -167,7 +168,7 @@ class Stack:
         """POST start, stop or restart."""
         return self.api.post(f"/api/v1/instances/{name}/{action}")
 
-    def wait_for(self, name: str, *states: str, seconds: float = 20) -> dict[str, Any]:
+    def wait_for(self, name: str, *states: str) -> dict[str, Any]:
         """Wait until the instance is in one of the states and return it."""
         seen: dict[str, Any] = {}
 
@@ -175,9 +176,7 @@ class Stack:
             seen.update(self.get(name))
             return seen["state"] in states
 
-        poll(
-            look, seconds=seconds, what=f"{name} is {' or '.join(states)}; it is {seen}; output:\n{self.said()[-3000:]}"
-        )
+        poll(look, what=f"{name} is {' or '.join(states)}; it is {seen}; output:\n{self.said()[-3000:]}")
         return seen
 
     def run_now(self, name: str, **options: Any) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def test_new_options_that_restart_an_instance_into_a_full_group_start_nothing(ma
     change = {"group": "big", "backend_options": {"ctx_size": 512}}
     assert corral.api.patch("/api/v1/instances/joining", json=change).status_code == 200
     stopped = corral.wait_for("joining", "stopped")
-    poll(lambda: "big" in corral.get("joining")["reason"], seconds=10, what=f"the refusal; it was {stopped}")
+    poll(lambda: "big" in corral.get("joining")["reason"], what=f"the refusal; it was {stopped}")
     assert corral.states("joining") == ["starting", "ready", "stopping", "stopped"]
     assert corral.get("first")["state"] == "ready"
 

@@ -56,8 +56,8 @@ def test_a_container_outlives_a_killed_worker_and_is_still_stopped_by_name(
     pid = only_container(fake_docker)["pid"]
     worker = docked.part("worker")
     worker.kill()
-    poll(lambda: docked.part("worker").pid != worker.pid, seconds=20, what="a new worker")
-    poll(lambda: "adopted run" in docked.said(), seconds=20, what="the adoption")
+    poll(lambda: docked.part("worker").pid != worker.pid, what="a new worker")
+    poll(lambda: "adopted run" in docked.said(), what="the adoption")
     assert psutil.pid_exists(pid)
     assert docked.act("boxed", "stop").json()["state"] == "stopped"
     assert fake_docker.read_containers() == {}

@@ -19,8 +19,8 @@ from tests.system.stack import Stack, poll, texts
 @pytest.fixture
 def pair(make_corral: StackFactory) -> Stack:
     """A Corral with two web processes and a drain time that no stream here needs."""
-    corral = make_corral(web_workers="2", drain_timeout="30", max_running_instances="1")
-    poll(lambda: len(web_processes(corral)) == 2, seconds=20, what="two web processes")
+    corral = make_corral(web_workers="2", drain_timeout="60", max_running_instances="1")
+    poll(lambda: len(web_processes(corral)) == 2, what="two web processes")
     return corral
 
 
@@ -62,7 +62,7 @@ class Streams:
         body = {"model": self._name, "stream": True, "max_tokens": self._tokens, "messages": []}
         headers = self._corral.api.headers
         with (
-            httpx.Client(base_url=self._corral.api.base_url, headers=headers, timeout=60) as client,
+            httpx.Client(base_url=self._corral.api.base_url, headers=headers, timeout=100) as client,
             client.stream("POST", "/v1/chat/completions", json=body) as answer,
         ):
             assert answer.status_code == 200, answer.read()
@@ -75,7 +75,7 @@ class Streams:
         """Begin more of them and return when each has had its first words."""
         self.running += [self._pool.submit(self._read) for _ in range(count)]
         for _ in range(count):
-            assert self.begun.acquire(timeout=20)
+            assert self.begun.acquire(timeout=60)
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def test_a_stop_lets_the_streams_of_both_web_processes_finish(pair: Stack) -> No
         stopped = pair.act("streaming", "stop")
         assert stopped.json()["state"] == "stopped"
         assert time.monotonic() - began > 1
-        pieces = [stream.result(timeout=1) for stream in streams.running]
+        pieces = [stream.result(timeout=60) for stream in streams.running]
     assert all(text[-1] == "[DONE]" and len(text) == 81 for text in pieces)
     assert not psutil.pid_exists(made["pid"])
 
@@ -109,7 +109,7 @@ def test_a_swap_lets_the_streams_of_both_web_processes_finish(pair: Stack) -> No
     pair.create("incoming")
     with streams_over_both(pair, "outgoing", made["port"], 80) as streams:
         assert pair.chat("incoming").status_code == 200
-        pieces = [stream.result(timeout=1) for stream in streams.running]
+        pieces = [stream.result(timeout=60) for stream in streams.running]
     assert all(text[-1] == "[DONE]" and len(text) == 81 for text in pieces)
 
 
@@ -149,14 +149,14 @@ def test_killed_web_processes_hold_up_a_drain_for_their_heartbeat_and_no_longer(
         for process in victims:
             process.kill()
         began = time.monotonic()
-        poll(lambda: not psutil.pid_exists(made["pid"]), seconds=20, what="the engine's end")
-        assert time.monotonic() - began < 5  # three seconds for the heartbeat, the rest for the engine's end
-        assert stopping.exception(timeout=5) is not None  # its web process was one of the two
+        poll(lambda: not psutil.pid_exists(made["pid"]), what="the engine's end")
+        # Three seconds for the heartbeat, the rest for the engine's end; the drain would have taken a minute.
+        assert time.monotonic() - began < 15
+        assert stopping.exception(timeout=60) is not None  # its web process was one of the two
         for stream in streams.running:
-            assert isinstance(stream.exception(timeout=5), httpx.HTTPError)
+            assert isinstance(stream.exception(timeout=60), httpx.HTTPError)
     poll(
         lambda: len({one.pid for one in web_processes(pair)} - {one.pid for one in victims}) == 2,
-        seconds=20,
         what="new",
     )
     assert pair.wait_for("streaming", "stopped")["restart_count"] == 0
@@ -165,11 +165,11 @@ def test_killed_web_processes_hold_up_a_drain_for_their_heartbeat_and_no_longer(
 
 def test_streams_of_the_other_web_process_go_on_when_one_is_killed(pair: Stack) -> None:
     made = pair.run_now("streaming", flags={"stream_tokens": 600, "every": 0.1})
-    with streams_over_both(pair, "streaming", made["port"], 40) as streams:
+    with streams_over_both(pair, "streaming", made["port"], 60) as streams:
         victim, other = web_processes(pair)
         lost, kept = connections_of(victim, made["port"]), connections_of(other, made["port"])
         victim.kill()
-        outcomes = [stream.exception(timeout=20) for stream in streams.running]
+        outcomes = [stream.exception(timeout=60) for stream in streams.running]
     assert sum(outcome is None for outcome in outcomes) == kept
     assert sum(isinstance(outcome, httpx.HTTPError) for outcome in outcomes) == lost
     assert pair.act("streaming", "stop").json()["state"] == "stopped"

@@ -58,7 +58,7 @@ def test_new_options_of_a_running_instance_reach_a_new_process(corral: Stack) ->
         "/api/v1/instances/changing", json={"backend_options": {"extra_args": {"stream_tokens": "2"}}}
     )
     assert answer.status_code == 200, answer.text
-    poll(lambda: corral.get("changing")["pid"] not in (None, before["pid"]), seconds=15, what="a new process")
+    poll(lambda: corral.get("changing")["pid"] not in (None, before["pid"]), what="a new process")
     corral.wait_for("changing", "ready")
     with corral.stream("changing") as lines:
         assert len(texts(lines)) == 3  # two tokens and the end
@@ -70,7 +70,7 @@ def test_a_moved_port_is_where_requests_go(corral: Stack) -> None:
     free = first["port"] + 50
     options = {"backend_type": "llama_cpp", "backend_options": {"model": "fake.gguf", "port": free}}
     assert corral.api.put("/api/v1/instances/mover", json=options).status_code == 200
-    poll(lambda: corral.get("mover")["pid"] not in (None, first["pid"]), seconds=15, what="a new process")
+    poll(lambda: corral.get("mover")["pid"] not in (None, first["pid"]), what="a new process")
     assert corral.wait_for("mover", "ready")["port"] == free
     corral.run_now("heir", backend_options={"port": first["port"]}, flags={"alias": "heir"})
     answer = corral.api.get("/api/v1/instances/mover/proxy/v1/models")

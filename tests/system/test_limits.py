@@ -89,7 +89,7 @@ def test_a_swap_never_cuts_off_a_stream(make_corral: StackFactory) -> None:
         next(lines)
         waiting = pool.submit(narrow.chat, "next")
         pieces = texts(lines)
-        assert waiting.result(timeout=30).status_code == 200
+        assert waiting.result(timeout=60).status_code == 200
     assert pieces[-1] == "[DONE]"
     assert len(pieces) >= 59
     assert narrow.get("busy")["state"] == "stopped"
@@ -127,9 +127,10 @@ def test_the_number_of_instances_is_limited(make_corral: StackFactory) -> None:
     assert "maximum number of instances (1) reached" in answer.json()["details"]
 
 
+@pytest.mark.timed
 def test_the_queue_is_bounded(make_corral: StackFactory) -> None:
     corral = make_corral(queue_limit="2")
-    corral.create("loading", flags={"ready_after": 2})
+    corral.create("loading", flags={"ready_after": 3})
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda _: corral.chat("loading"), range(6)))
     codes = sorted(answer.status_code for answer in answers)
@@ -149,7 +150,7 @@ def test_a_request_gives_up_after_the_timeout_and_the_start_is_not_lost(make_cor
 def test_an_idle_instance_stops_and_one_that_is_only_watched_counts_as_idle(corral: Stack) -> None:
     """llamactl 11.2-10: health polling kept instances awake."""
     corral.run_now("quiet", ttl=2)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while corral.get("quiet")["state"] == "ready" and time.monotonic() < deadline:
         corral.api.get("/api/v1/instances/quiet/proxy/health")
         time.sleep(0.05)
@@ -171,6 +172,5 @@ def test_limits_hold_at_boot(make_corral: StackFactory) -> None:
     corral.up()
     poll(
         lambda: sorted(corral.get(name)["state"] for name in ("one", "two")) == ["ready", "stopped"],
-        seconds=20,
         what="one of two runs",
     )

@@ -25,14 +25,13 @@ def test_requests_of_all_web_processes_add_up_and_engines_are_sampled(make_corra
         corral.api.headers["connection"] = "close"  # so that both processes get some
         assert corral.chat("m").status_code == 200
     del corral.api.headers["connection"]
-    poll(lambda: read(corral, "corral_requests_total", instance="m") == 10, seconds=15, what="ten requests are counted")
+    poll(lambda: read(corral, "corral_requests_total", instance="m") == 10, what="ten requests are counted")
     assert read(corral, "corral_requests_total", instance="m", status="200") == 10
     assert read(corral, "corral_request_duration_seconds_count", instance="m") == 10
     assert read(corral, "corral_tokens_total", instance="m", kind="completion") > 0
-    poll(lambda: read(corral, "corral_instance_starts_total", instance="m") == 1, seconds=15, what="a start is counted")
+    poll(lambda: read(corral, "corral_instance_starts_total", instance="m") == 1, what="a start is counted")
     poll(
         lambda: read(corral, "corral_process_resident_memory_bytes", instance="m") > 1e6,
-        seconds=15,
         what="the engine's memory is sampled",
     )
     assert read(corral, "llamaswap_memory_total_bytes") > 1e8

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.system.stack import Stack, poll
 
@@ -34,7 +35,7 @@ def test_many_first_requests_share_one_start(corral: Stack) -> None:
 def test_stop_while_starting_ends_the_start(corral: Stack) -> None:
     corral.create("hasty", flags={"never_ready": True})
     corral.act("hasty", "start")
-    pid = poll(lambda: corral.get("hasty")["pid"], seconds=10, what="a process")
+    pid = poll(lambda: corral.get("hasty")["pid"], what="a process")
     assert corral.act("hasty", "stop").json()["state"] == "stopped"
     assert not psutil.pid_exists(pid)
 
@@ -45,7 +46,7 @@ def test_a_request_that_waits_for_a_start_is_told_when_it_is_stopped(corral: Sta
         waiting = pool.submit(corral.chat, "called-off")
         corral.wait_for("called-off", "starting")
         corral.act("called-off", "stop")
-        answer = waiting.result(timeout=15)
+        answer = waiting.result(timeout=60)
     assert answer.status_code == 503
     assert "stopped" in answer.json()["error"]["message"]
     assert corral.get("called-off")["state"] == "stopped"
@@ -54,7 +55,7 @@ def test_a_request_that_waits_for_a_start_is_told_when_it_is_stopped(corral: Sta
 def test_delete_while_starting_leaves_nothing(corral: Stack) -> None:
     corral.create("gone", flags={"never_ready": True})
     corral.act("gone", "start")
-    pid = poll(lambda: corral.get("gone")["pid"], seconds=10, what="a process")
+    pid = poll(lambda: corral.get("gone")["pid"], what="a process")
     assert corral.api.delete("/api/v1/instances/gone").status_code == 204
     assert not psutil.pid_exists(pid)
     assert corral.api.get("/api/v1/instances/gone").status_code == 404
@@ -71,7 +72,7 @@ def test_a_crash_while_a_request_waits_answers_it_with_the_last_log_lines(corral
 def test_a_crash_loop_backs_off_and_fails_after_the_count(corral: Stack) -> None:
     corral.create("looping", max_restarts=2, flags={"crash_at_start": True})
     corral.act("looping", "start")
-    failed = corral.wait_for("looping", "failed", seconds=20)
+    failed = corral.wait_for("looping", "failed")
     assert corral.states("looping") == ["starting", "backoff", "starting", "backoff", "starting", "failed"]
     assert failed["restart_count"] == 2
 
@@ -106,13 +107,13 @@ def test_a_start_during_backoff_does_not_wait_for_the_delay(corral: Stack, tmp_p
     corral.act("impatient", "start")
     corral.wait_for("impatient", "backoff")
     corral.act("impatient", "start")
-    corral.wait_for("impatient", "ready", seconds=10)
+    corral.wait_for("impatient", "ready")
 
 
 def test_an_engine_that_crashes_at_work_comes_back(corral: Stack) -> None:
     first = corral.run_now("mortal")
     psutil.Process(first["pid"]).kill()
-    poll(lambda: corral.get("mortal")["pid"] not in (None, first["pid"]), seconds=15, what="a new process")
+    poll(lambda: corral.get("mortal")["pid"] not in (None, first["pid"]), what="a new process")
     assert corral.wait_for("mortal", "ready")["restart_count"] == 1
 
 
@@ -120,7 +121,7 @@ def test_a_stop_after_an_automatic_restart_ends_the_new_process(corral: Stack) -
     """llamactl 11.2-6: after an automatic restart, stop neither waited nor killed."""
     first = corral.run_now("reborn", flags={"ignore_term": True})
     psutil.Process(first["pid"]).kill()
-    poll(lambda: corral.get("reborn")["pid"] not in (None, first["pid"]), seconds=15, what="a new process")
+    poll(lambda: corral.get("reborn")["pid"] not in (None, first["pid"]), what="a new process")
     pid = corral.wait_for("reborn", "ready")["pid"]
     assert corral.act("reborn", "stop").json()["state"] == "stopped"
     assert not psutil.pid_exists(pid)
@@ -144,15 +145,16 @@ def test_children_forked_by_the_engine_die_with_it(corral: Stack) -> None:
     assert [pid for pid in (ready["pid"], *children) if psutil.pid_exists(pid)] == []
 
 
+@pytest.mark.timed
 def test_a_port_stolen_between_choice_and_bind_is_replaced(corral: Stack) -> None:
-    made = corral.create("robbed", flags={"listen_after": 1.0})
+    made = corral.create("robbed", flags={"listen_after": 2.0})
     thief = socket.socket()
     thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         timer = threading.Thread(target=corral.act, args=("robbed", "start"))
         timer.start()
         corral.wait_for("robbed", "starting")
-        poll(lambda: corral.get("robbed")["pid"], seconds=5, what="a process")
+        poll(lambda: corral.get("robbed")["pid"], what="a process")
         thief.bind(("127.0.0.1", made["port"]))
         thief.listen()
         timer.join()

@@ -45,7 +45,7 @@ def engine(request: pytest.FixtureRequest, real: Stack, tiny_gguf: Path, tiny_hf
         json={"backend_type": request.param, "backend_options": options[request.param], "idle_timeout": 0},
     )
     assert answer.status_code == 201, answer.text
-    real.wait_for(name, "ready", seconds=60)
+    real.wait_for(name, "ready")
     yield name
     real.remove(name)
 
@@ -67,13 +67,13 @@ def test_its_log_is_there(real: Stack, engine: str) -> None:
     def read_log() -> str:
         return real.api.get(f"/api/v1/instances/{engine}/logs", params={"lines": 50}).text
 
-    assert poll(read_log, seconds=10, what="log lines").strip()
+    assert poll(read_log, what="log lines").strip()
 
 
 def test_it_stops_and_restarts(real: Stack, engine: str) -> None:
     first = real.get(engine)["pid"]
     assert real.act(engine, "restart").status_code == 200
-    second = real.wait_for(engine, "ready", seconds=60)["pid"]
+    second = real.wait_for(engine, "ready")["pid"]
     assert first != second
     assert not psutil.pid_exists(first)
     assert real.act(engine, "stop").json()["state"] == "stopped"

@@ -121,11 +121,12 @@ def test_the_engines_own_refusal_comes_through(ask: Ask, library: Any) -> None:
         ask("llama", long)
 
 
+@pytest.mark.timed
 def test_a_full_line_is_a_rate_limit_with_the_time_to_wait(sdks: Sdks, ask: Ask, library: Any, make: Any) -> None:
-    make("loading", "--ready-after", "1", queue_limit=1)
+    make("loading", "--ready-after", "2", queue_limit=1)
     first = threading.Thread(target=sdks.stack.chat, args=("loading",))
     first.start()
-    sdks.stack.wait_for("loading", "starting")
+    sdks.stack.wait_for("loading", "starting", "ready")
     with pytest.raises(library.RateLimitError, match="already wait") as refusal:
         ask("loading")
     first.join()
@@ -133,11 +134,12 @@ def test_a_full_line_is_a_rate_limit_with_the_time_to_wait(sdks: Sdks, ask: Ask,
     assert read_error(refusal)["type"] == "rate_limit_error"
 
 
+@pytest.mark.timed
 def test_a_library_that_repeats_gets_through_when_the_line_moves_on(sdks: Sdks, make: Any) -> None:
     make("moving", "--ready-after", "1", queue_limit=1)
     first = threading.Thread(target=sdks.stack.chat, args=("moving",))
     first.start()
-    sdks.stack.wait_for("moving", "starting")
+    sdks.stack.wait_for("moving", "starting", "ready")
     statuses: list[int] = []
     hooks = {"response": [lambda response: statuses.append(response.status_code)]}
     with sdks.openai(max_retries=2, http_client=openai.DefaultHttpxClient(event_hooks=hooks)) as client:
@@ -146,6 +148,7 @@ def test_a_library_that_repeats_gets_through_when_the_line_moves_on(sdks: Sdks, 
     assert statuses == [429, 200]
 
 
+@pytest.mark.timed
 def test_a_limit_of_requests_at_once_is_a_rate_limit_that_passes(sdks: Sdks, ask: Ask, library: Any, make: Any) -> None:
     make("narrow", "--every", "0.1", "--stream-tokens", "10", concurrency_limit=1)
     with (
@@ -234,7 +237,7 @@ def test_a_stream_that_the_client_closes_frees_the_engines_slot(sdks: Sdks, libr
     with make_client(sdks, library) as client, begin_stream(client, "llama") as stream:
         next(iter(stream))
         (busy,) = find_busy(sdks)
-    poll(lambda: not find_busy(sdks), seconds=2, what="a free slot")
+    poll(lambda: not find_busy(sdks), what="a free slot")
     slots = {slot["id"]: slot for slot in sdks.stack.api.get("/upstream/llama/slots").json()}
     assert slots[busy["id"]]["n_prompt_tokens"] < 4000  # of prompt and answer; it was told to write 8000
 

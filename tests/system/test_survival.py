@@ -31,8 +31,8 @@ def test_a_worker_killed_with_9_while_a_stream_runs_breaks_nothing_and_is_replac
         pieces = texts(lines)
     assert pieces[-1] == "[DONE]"
     assert len(pieces) >= 39
-    poll(lambda: own.part("worker").pid != worker.pid, seconds=20, what="a new worker")
-    poll(lambda: "adopted run" in own.said(), seconds=20, what="the adoption")
+    poll(lambda: own.part("worker").pid != worker.pid, what="a new worker")
+    poll(lambda: "adopted run" in own.said(), what="the adoption")
     after = own.get("survivor")
     assert (after["pid"], after["state"]) == (before["pid"], "ready")
     assert own.act("survivor", "stop").json()["state"] == "stopped"
@@ -55,7 +55,7 @@ def test_ctrl_c_stops_models_too_and_the_next_start_brings_them_back(own: Stack)
     own.down(signal.SIGINT)
     assert not psutil.pid_exists(before["pid"])
     own.up()
-    poll(lambda: own.get("resting")["pid"] not in (None, before["pid"]), seconds=20, what="a new process")
+    poll(lambda: own.get("resting")["pid"] not in (None, before["pid"]), what="a new process")
     own.wait_for("resting", "ready")
 
 
@@ -66,7 +66,7 @@ def test_models_stopped_by_down_after_a_sigterm_come_back_too(own: Stack) -> Non
     subprocess.run(command, cwd=ROOT, env=own.environment, check=True, timeout=60, stdout=subprocess.DEVNULL)
     assert not psutil.pid_exists(before["pid"])
     own.up()
-    poll(lambda: own.get("left")["pid"] not in (None, before["pid"]), seconds=20, what="a new process")
+    poll(lambda: own.get("left")["pid"] not in (None, before["pid"]), what="a new process")
     own.wait_for("left", "ready")
 
 
@@ -76,7 +76,7 @@ def test_a_model_that_died_while_corral_was_away_is_started_again(own: Stack) ->
     own.down(signal.SIGTERM)
     psutil.Process(before["pid"]).kill()
     own.up()
-    poll(lambda: own.get("lazarus")["pid"] not in (None, before["pid"]), seconds=20, what="a new process")
+    poll(lambda: own.get("lazarus")["pid"] not in (None, before["pid"]), what="a new process")
     own.wait_for("lazarus", "ready")
 
 
@@ -88,14 +88,14 @@ def test_a_model_killed_with_its_shim_leaves_no_children(own: Stack) -> None:
     ]
     psutil.Process(ready["pid"]).parent().kill()
     own.wait_for("orphans", "failed", "stopped")
-    poll(lambda: not any(psutil.pid_exists(pid) for pid in (ready["pid"], *children)), seconds=10, what="all are gone")
+    poll(lambda: not any(psutil.pid_exists(pid) for pid in (ready["pid"], *children)), what="all are gone")
 
 
 def test_valkey_killed_and_back_loses_no_model_and_no_request_after_it(own: Stack) -> None:
     before = own.run_now("calm")
     own.part("valkey").kill()
     assert own.chat("calm").status_code == 200
-    poll(lambda: own.api.get("/readyz").status_code == 200, seconds=30, what="Corral is whole again")
+    poll(lambda: own.api.get("/readyz").status_code == 200, what="Corral is whole again")
     own.create("later")
     assert own.act("later", "start").status_code == 200
     own.wait_for("later", "ready")
@@ -135,8 +135,8 @@ def test_an_instance_deleted_from_the_database_loses_its_process(own: Stack) -> 
             connection.execute("DELETE FROM instances_instance")
     else:
         pid = own.run_now("erased")["pid"]
-        with sqlite3.connect(own.data_dir / "corral.sqlite3", timeout=20) as connection:
+        with sqlite3.connect(own.data_dir / "corral.sqlite3", timeout=60) as connection:
             for table in ("instances_instanceevent", "instances_run", "instances_instance"):
                 connection.execute(f"DELETE FROM {table}")
         connection.close()
-    poll(lambda: not psutil.pid_exists(pid), seconds=15, what="the process is ended")
+    poll(lambda: not psutil.pid_exists(pid), what="the process is ended")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.system.conftest import StackFactory
 from tests.system.stack import FAKE_ENGINE, Stack, poll, texts
@@ -29,18 +30,20 @@ def create_command(corral: Stack, name: str, flags: str, **options: Any) -> None
     assert answer.status_code == 201, answer.text
 
 
+@pytest.mark.timed
 def test_ttl_stops_after_the_last_answer_ended_and_never_during_one(corral: Stack) -> None:
     """[15]: within a second of the time, not at the next tick; watching it is no use."""
     corral.run_now("short", ttl=2, flags={"stream_tokens": 30, "every": 0.1})
     with corral.stream("short") as lines:
         assert texts(lines)[-1] == "[DONE]"
     ended = time.monotonic()
-    while corral.get("short")["state"] == "ready" and time.monotonic() - ended < 5:
+    while corral.get("short")["state"] == "ready" and time.monotonic() - ended < 60:
         corral.api.get("/api/v1/instances/short/proxy/health")
     assert 1.9 <= time.monotonic() - ended < 3
     assert "No request for 2 s." in corral.wait_for("short", "stopped")["reason"]
 
 
+@pytest.mark.timed
 def test_ttl_counts_from_the_moment_an_instance_is_ready(corral: Stack) -> None:
     """llama-swap 2.9: a model that was loaded and never asked was unloaded at once."""
     corral.create("fresh", ttl=2, flags={"ready_after": 2.2})
@@ -54,27 +57,27 @@ def test_ttl_counts_from_the_moment_an_instance_is_ready(corral: Stack) -> None:
 def test_a_ttl_of_zero_outdoes_idle_timeout(corral: Stack) -> None:
     corral.run_now("stays", ttl=0, idle_timeout=1)
     corral.run_now("goes", ttl=1, idle_timeout=0)
-    corral.wait_for("goes", "stopped", seconds=6)
+    corral.wait_for("goes", "stopped")
     assert corral.get("stays")["state"] == "ready"
 
 
 def test_a_request_during_a_stop_for_idleness_is_served_after_a_restart(corral: Stack) -> None:
     """[16]; llama-swap 946: a deadlock."""
-    corral.run_now("returning", ttl=1, flags={"term_delay": 1})
-    corral.wait_for("returning", "stopping", seconds=6)
+    corral.run_now("returning", ttl=1, flags={"term_delay": 3})
+    corral.wait_for("returning", "stopping")
     assert corral.chat("returning").status_code == 200
     assert corral.states("returning") == ["starting", "ready", "stopping", "stopped", "starting", "ready"]
 
 
 def test_an_engine_that_is_never_ready_answers_after_its_time_and_is_gone(corral: Stack) -> None:
     """[10]"""
-    create_command(corral, "never", "--never-ready", health_timeout=1)
+    create_command(corral, "never", "--never-ready", health_timeout=3)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(corral.chat, "never")
-        pid = poll(lambda: corral.get("never")["pid"], seconds=10, what="a process")
-        answer = asked.result(timeout=20)
+        pid = poll(lambda: corral.get("never")["pid"], what="a process")
+        answer = asked.result(timeout=60)
     assert answer.status_code == 503
-    assert "was not ready after 1 s" in answer.json()["error"]["message"]
+    assert "was not ready after 3 s" in answer.json()["error"]["message"]
     assert not psutil.pid_exists(pid)
 
 
@@ -84,7 +87,7 @@ def test_a_start_that_fails_answers_at_once_and_the_next_request_tries_again(cor
     corral.create("second-try", auto_restart=False, flags=flags)
     began = time.monotonic()
     assert corral.chat("second-try").status_code == 503
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30  # a request waits for two minutes otherwise
     assert corral.chat("second-try").status_code == 200
 
 
@@ -92,7 +95,7 @@ def test_without_a_health_path_an_engine_is_ready_when_it_listens(corral: Stack)
     """[12]"""
     create_command(corral, "unprobed", "--never-ready", health_path="none")
     corral.act("unprobed", "start")
-    corral.wait_for("unprobed", "ready", seconds=5)
+    corral.wait_for("unprobed", "ready")
 
 
 def test_an_engine_killed_from_outside_comes_back_with_the_next_request(corral: Stack) -> None:
@@ -100,7 +103,7 @@ def test_an_engine_killed_from_outside_comes_back_with_the_next_request(corral: 
     killed = corral.run_now("killed", auto_restart=False)
     psutil.Process(killed["pid"]).kill()
     corral.wait_for("killed", "failed")
-    time.sleep(0.5)  # until the gateway has heard of it, requests are still sent there
+    poll(lambda: "killed" not in corral.api.get("/running").text, what="the gateway has heard of it")
     assert corral.chat("killed").status_code == 200
     assert corral.get("killed")["pid"] != killed["pid"]
 

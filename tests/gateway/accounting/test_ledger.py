@@ -250,11 +250,11 @@ async def test_a_database_that_pauses_gets_every_request_once() -> None:
         recorder.start()
         for _ in range(20):
             recorder.record(make_exchange(principal=None))
-        await wait_until(lambda: failures, 20)
+        await wait_until(lambda: failures)
         for _ in range(20):
             recorder.record(make_exchange(principal=None))
         assert recorder.waiting == 40
-    await wait_until(lambda: recorder.written == 40, 20)
+    await wait_until(lambda: recorder.written == 40)
     await recorder.stop()
     assert await asyncio.to_thread(count_records) == 40
     assert recorder.dropped == 0

@@ -53,7 +53,7 @@ class Counter:
 
     async def hear(self, word: bytes) -> None:
         assert self._process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await self._process.stdout.readline() == word
 
 
@@ -79,7 +79,7 @@ async def start_counter(valkey: Valkey) -> AsyncIterator[Callable[[], Awaitable[
 
 
 async def wait_for_total(redis: Redis, total: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await count_requests(redis) != total:  # noqa: ASYNC110  it happens in Redis
             await asyncio.sleep(0.05)
 
@@ -92,7 +92,7 @@ async def wait_for_writes(redis: Redis, processes: int) -> None:
         return {share: int(value) for share, value in shares.items() if share.endswith(b"|@number")}
 
     before = await read_numbers()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (  # noqa: ASYNC110  it happens in Redis
             sum(number >= before[share] + 3 for share, number in (await read_numbers()).items()) < processes
         ):

@@ -57,10 +57,11 @@ def test_a_failure_is_told_with_its_last_line(tmp_path: Path, change_settings: A
     assert describe_backend("llama_cpp", "help")["error"] == "exit status 1: bad driver"
 
 
+@pytest.mark.timed
 def test_a_program_that_hangs_is_ended_with_its_children(
     tmp_path: Path, change_settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("instances.domain.backend_info.COMMAND_S", 2.0)
+    monkeypatch.setattr("instances.domain.backend_info.COMMAND_S", 3.0)
     noted = tmp_path / "child"
     script = f"""
 import subprocess, time
@@ -70,8 +71,8 @@ time.sleep(60)
 """
     change_settings(backends_llama_cpp_command=program(tmp_path, script))
 
-    assert describe_backend("llama_cpp", "help")["error"] == "no answer within 2 s"
-    wait_until(lambda: not is_alive(int(noted.read_text())), "the child is gone", seconds=5)
+    assert describe_backend("llama_cpp", "help")["error"] == "no answer within 3 s"
+    wait_until(lambda: not is_alive(int(noted.read_text())), "the child is gone")
 
 
 def test_docker_is_honoured(tmp_path: Path, change_settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from django.conf import settings
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instances.domain.groups import Group
 from instances.domain.options import COUNTS, read_options
 from instances.domain.presets import PRESET_BYTES, PresetLine, read_preset
 from instances.errors import InvalidOptions
@@ -149,3 +150,14 @@ def test_any_text_is_a_preset_or_an_invalid_one(text: str) -> None:
         lines = read_preset(text)
 
     assert all(line.key.strip() == line.key != "" for line in lines)
+
+
+def test_a_group_that_is_not_defined_where_groups_are_is_warned_of(change_settings: Any) -> None:
+    def warnings(group: str) -> list[str]:
+        return read_options({"backend_type": "llama_cpp", "group": group}).warnings
+
+    assert warnings("bgi") == []
+    change_settings(groups={"big": Group(), "small": Group()}, group_limits={"limited": 1})
+    expected = "group: the group bgi is not among CORRAL_GROUPS (big, small), so it makes nobody give way."
+    assert warnings("bgi") == [expected]
+    assert warnings("big") == warnings("limited") == warnings("") == []

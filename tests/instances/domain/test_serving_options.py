@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from instances.domain.options import LAUNCH_OPTIONS, read_options
-from instances.domain.serving import NUMBERS, SERVING_OPTIONS, SWITCHES, effective_ttl_s
+from instances.domain.serving import NUMBERS, SERVING_OPTIONS, SWITCHES, describe_ttl, effective_ttl_s
 from instances.errors import InvalidOptions
 
 
@@ -105,10 +105,15 @@ def test_a_name_nearly_right_is_asked_about() -> None:
         ({"idle_timeout": 2, "ttl": -1}, 120),
         ({"idle_timeout": 2, "ttl": 0}, 0),
         ({"idle_timeout": 0, "ttl": 7}, 7),
+        ({"idle_timeout": 2, "ttl": 45}, 45),
     ],
 )
 def test_seconds_of_idleness_win_over_minutes_unless_they_are_minus_one(given: dict[str, int], seconds: int) -> None:
     assert effective_ttl_s(given) == seconds
+
+
+def test_a_time_to_live_is_told_in_the_unit_it_was_given_in() -> None:
+    assert [describe_ttl(seconds) for seconds in (60, 1800, 45, 90)] == ["1 min", "30 min", "45 s", "90 s"]
 
 
 def test_none_of_them_needs_a_new_process() -> None:

@@ -85,7 +85,7 @@ def valkey(valkey_process: Valkey, settings: Settings, tmp_path: Path) -> Valkey
 
 @pytest.fixture
 async def client(valkey: Valkey) -> AsyncIterator[redis.asyncio.Redis]:
-    connection = redis.asyncio.Redis.from_url(valkey.url, socket_timeout=5)
+    connection = redis.asyncio.Redis.from_url(valkey.url, socket_timeout=60)
     yield connection
     await connection.aclose()
 

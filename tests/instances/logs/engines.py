@@ -58,7 +58,7 @@ class Reader:
         self._added = 0
         self._pieces: AsyncIterator[str] | None = None
 
-    async def read_until(self, words: str, seconds: float = 15) -> str:
+    async def read_until(self, words: str, seconds: float = 60) -> str:
         """Return all text so far once the words came, in the newest piece or at the end of what was read before."""
         self._pieces = self._pieces or self.response.aiter_text()
         try:
@@ -71,7 +71,7 @@ class Reader:
             raise AssertionError(f"{words!r} is not in {self.text[-2000:]!r}") from None
         return self.text
 
-    async def read_to_end(self, seconds: float = 10) -> str:
+    async def read_to_end(self, seconds: float = 60) -> str:
         """Return all text once the stream has ended properly."""
         self._pieces = self._pieces or self.response.aiter_text()
         async with asyncio.timeout(seconds):
@@ -84,7 +84,7 @@ class Reader:
 async def reading(web: WebServer, path: str, headers: dict[str, str]) -> AsyncIterator[Reader]:
     """Open a stream."""
     async with (
-        httpx.AsyncClient(timeout=15) as browser,
+        httpx.AsyncClient(timeout=60) as browser,
         browser.stream("GET", web.url(path), headers=headers) as response,
     ):
         assert response.status_code == 200, await response.aread()

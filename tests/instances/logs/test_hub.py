@@ -45,7 +45,7 @@ async def follow(hub: LogHub, instance: Instance, tmp_path: Path) -> AsyncIterat
         follower.close()
 
 
-async def collect(follower: Follower, until: str | type[Item], seconds: float = 15) -> list[Item]:
+async def collect(follower: Follower, until: str | type[Item], seconds: float = 60) -> list[Item]:
     """Return items up to the one that holds the line, or is of the type."""
     items: list[Item] = []
     async with asyncio.timeout(seconds):
@@ -323,5 +323,5 @@ async def test_following_ends_with_the_instance(
     log.write_lines(0, 1)
     await collect(follower, "line 0")
     await run_query(instance.delete)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await follower.next() is None

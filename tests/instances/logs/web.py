@@ -69,7 +69,7 @@ class WebServer:
     def __exit__(self, *exception: object) -> None:
         self._server.should_exit = True
         with contextlib.suppress(RuntimeError):
-            self._thread.join(20)
+            self._thread.join(60)
         assert not self._thread.is_alive()
 
     def url(self, path: str) -> str:
@@ -86,12 +86,12 @@ def count_followed_runs(server: WebServer) -> int:
         return len(get_hub().followed_runs)
 
     assert server.loop is not None
-    return asyncio.run_coroutine_threadsafe(count(), server.loop).result(5)
+    return asyncio.run_coroutine_threadsafe(count(), server.loop).result(60)
 
 
 async def stops_reading(server: WebServer) -> bool:
-    """Whether the server's process reads no run any more within a moment."""
-    for _ in range(200):
+    """Whether the server's process reads no run any more after a while."""
+    for _ in range(3000):
         if not count_followed_runs(server):
             return True
         await asyncio.sleep(0.02)

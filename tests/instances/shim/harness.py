@@ -17,7 +17,7 @@ import psutil
 from instances.shim import main
 
 MAIN = Path(main.__file__)
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 T = TypeVar("T")
 RECORD = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z) (stdout|stderr) ([FP]) (.*)", re.DOTALL)
 

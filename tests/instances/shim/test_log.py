@@ -47,7 +47,7 @@ def test_lines_are_stamped_in_the_cri_format(run: ShimRun) -> None:
 
 def test_a_prompt_without_a_line_end_appears_soon(run: ShimRun) -> None:
     run.start_python(WAITS + "print('ready> ', end='')\nwait()\nprint('go')")
-    record = wait_until(run.read_records, "the prompt", 2)[0]
+    record = wait_until(run.read_records, "the prompt")[0]
     assert record[1:] == ("stdout", "P", b"ready> ")
     psutil.Process(run.wait_for_state("child_pid")).send_signal(signal.SIGUSR1)
     run.wait()

@@ -8,7 +8,7 @@ import pytest
 
 from instances.enums import DesiredState, State
 from instances.models import Instance
-from instances.supervisor.demand import describe_ttl, effective_ttl, find_demand, is_idle, remaining_backoff
+from instances.supervisor.demand import find_demand, is_idle, remaining_backoff
 from instances.supervisor.preload import choose_preloads
 from instances.supervisor.queue import Queue
 from instances.supervisor.reports import Waiting
@@ -32,26 +32,6 @@ def test_idle_needs_quiet_and_nobody_in_flight_or_waiting() -> None:
 
 def test_a_time_to_live_of_zero_never_ends() -> None:
     assert not is_idle(ttl_s=0, quiet_s=10**9, in_flight=0, waiting=0)
-
-
-@pytest.mark.parametrize(
-    ("options", "seconds"),
-    [
-        ({"idle_timeout": 2}, 120),
-        ({"idle_timeout": 2, "ttl": -1}, 120),
-        ({"idle_timeout": 2, "ttl": 0}, 0),
-        ({"idle_timeout": 2, "ttl": 45}, 45),
-        ({"idle_timeout": 0}, 0),
-        ({"idle_timeout": 0, "ttl": 5}, 5),
-        ({}, 0),
-    ],
-)
-def test_ttl_counts_seconds_and_leaves_the_minutes_to_idle_timeout(options: dict[str, int], seconds: int) -> None:
-    assert effective_ttl(options) == seconds
-
-
-def test_a_time_to_live_is_told_in_the_unit_it_was_given_in() -> None:
-    assert [describe_ttl(seconds) for seconds in (60, 1800, 45, 90)] == ["1 min", "30 min", "45 s", "90 s"]
 
 
 def test_who_does_not_know_of_the_failure_yet_is_about_to_be_answered_and_starts_nothing() -> None:

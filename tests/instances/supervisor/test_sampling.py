@@ -106,7 +106,7 @@ def test_a_sample_describes_this_host() -> None:
     time.sleep(0.1)  # the use of the processors is that since the sampler was made
     sample = json.loads(json.dumps(sampler.take_sample("north", [])))
     assert sample["node"] == "north"
-    assert sample["sampled_at"] == pytest.approx(time.time(), abs=5)
+    assert sample["sampled_at"] == pytest.approx(time.time(), abs=60)
     assert len(sample["cpu_percent"]) == psutil.cpu_count()
     assert all(0 <= percent <= 100 for percent in sample["cpu_percent"])
     assert sample["memory_total_bytes"] == psutil.virtual_memory().total
@@ -257,7 +257,7 @@ async def test_samples_come_into_redis_and_stop_with_the_supervisor(
     actor.shim = shim  # type: ignore[assignment]  # its identity is all that is asked for
     async with redis.asyncio.Redis.from_url(valkey.url) as client:
         sampling = Sampling("north", client, database, {7: actor})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (body := await client.get("corral:node-metrics:north")) is None:  # noqa: ASYNC110  it happens in Redis
                 await asyncio.sleep(0.02)
         sample = json.loads(body)

@@ -11,6 +11,7 @@ from django.contrib.messages import get_messages
 from django.test import Client
 
 from accounts.models import User
+from instances.domain.groups import Group
 from instances.domain.serving import SERVING_OPTIONS
 from instances.models import Instance, InstanceAlias
 from tests.factories import make_instance, make_ready
@@ -239,3 +240,15 @@ def test_newer_options_of_a_pasted_vllm_command_stand_at_their_inputs(operator: 
     answer = client_of(operator).post(NEW, {**fields, "command_line": "vllm serve a/b --max-loras many"})
     assert answer.status_code == 422
     assert faults(answer)["command_line"].startswith("max_loras: ")
+
+
+def test_a_group_that_is_not_defined_is_saved_with_a_warning_and_the_defined_ones_are_offered(
+    client: Client, change_settings: Any
+) -> None:
+    change_settings(groups={"big": Group()}, group_limits={"limited": 1})
+    page = client.get(NEW).content.decode()
+    assert '<option value="big"></option><option value="limited"></option>' in page
+    answer = client.post(NEW, {**BASE, "group": "bgi"})
+    assert Instance.objects.get().group == "bgi"
+    said = [str(message) for message in get_messages(answer.wsgi_request)]
+    assert "group: the group bgi is not among CORRAL_GROUPS (big), so it makes nobody give way." in said

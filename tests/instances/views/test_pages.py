@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
 import pytest
@@ -12,8 +13,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
+from instances.domain.groups import Group
 from instances.models import Node
-from tests.factories import make_instance, make_node, make_ready
+from tests.factories import OPTIONS, make_instance, make_node, make_ready
 
 HTMX = {"HX-Request": "true"}
 
@@ -162,3 +164,48 @@ def test_nodes_are_named_where_there_are_several(client: Client) -> None:
     assert "main:" not in client.get("/").content.decode()
     make_instance("there", node=Node.objects.create(name="gpu-2"))
     assert "gpu-2:" in client.get("/").content.decode()
+
+
+def facts(client: Client, name: str) -> dict[str, str]:
+    """Return what the instance's page lists about it."""
+    found = re.findall(r"<dt>(.*?)</dt><dd[^>]*>(.*?)</dd>", client.get(f"/instances/{name}/").content.decode())
+    return {term: re.sub(r"<[^>]+>", "", value) for term, value in found}
+
+
+def test_the_page_tells_what_decides_when_it_stops_and_by_which_names_it_is_called(client: Client) -> None:
+    options = {**OPTIONS, "ttl": 45, "priority": -3, "aliases": ["org/model:latest", "small"]}
+    make_instance("alpha", options=options, group="big", pinned=True)
+    shown = facts(client, "alpha")
+    assert shown["When idle"] == "stops after 45 s"
+    assert shown["Aliases"] == "org/model:latest, small"
+    assert shown["Group"] == "big"
+    assert shown["Priority"] == "-3"
+    assert shown["Pinned"] == "yes: never stopped to make room"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"idle_timeout": 30}, "stops after 30 min"),
+        ({"idle_timeout": 30, "ttl": -1}, "stops after 30 min"),
+        ({"idle_timeout": 30, "ttl": 0}, "keeps running"),
+        ({"idle_timeout": 0}, "keeps running"),
+        ({"idle_timeout": 0, "ttl": 120}, "stops after 2 min"),
+    ],
+)
+def test_the_page_names_the_time_that_counts(client: Client, options: dict[str, int], expected: str) -> None:
+    make_instance("alpha", options={**OPTIONS, **options})
+    shown = facts(client, "alpha")
+    assert shown["When idle"] == expected
+    assert (shown["Priority"], shown["Pinned"]) == ("0", "no")
+    assert "Aliases" not in shown
+
+
+def test_the_page_warns_of_a_group_that_is_not_defined(client: Client, change_settings: Callable[..., None]) -> None:
+    make_instance("alpha", group="bgi")
+    assert facts(client, "alpha")["Group"] == "bgi"
+    change_settings(groups={"big": Group()})
+    assert facts(client, "alpha")["Group"] == "bgi not defined"
+    assert "The group bgi is not among CORRAL_GROUPS (big)" in client.get("/instances/alpha/").content.decode()
+    change_settings(groups={"big": Group()}, group_limits={"bgi": 1})
+    assert facts(client, "alpha")["Group"] == "bgi"
