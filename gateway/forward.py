@@ -123,7 +123,7 @@ class Forwarder:
             transfer.reader = exchange.usage_reader = self._make_reader(
                 transfer.path, answered, method=exchange.method, status=status
             )
-        transfer.sends_trailers = _TRAILERS in exchange.scope.get("extensions", ()) and _announces_trailers(answered)
+        transfer.sends_trailers = connection.announces_trailers and _TRAILERS in exchange.scope.get("extensions", ())
         headers = filter_answer_headers(answered, drop_length=status in (204, 304))
         headers += exchange.extra_headers
         return headers
@@ -259,10 +259,6 @@ class Forwarder:
                 reason = exchange.upload_error or connection.error
                 logger.warning("Instance %s broke off an answer: %s", _name(exchange), reason)
                 return
-
-
-def _announces_trailers(headers: Headers) -> bool:
-    return any(name == b"trailer" for name, _ in headers)
 
 
 def _name(exchange: Exchange) -> str:

@@ -125,11 +125,13 @@ class KeyCache:
         if entry is None:
             return None
         age = time.monotonic() - entry.read_at
-        if age >= self._max_age_s:
-            return None
-        if age > self._refresh_age_s and digest not in self._pending:
-            self._start_look_up(digest)
-        return _unless_expired(entry.principal)
+        if age > self._refresh_age_s:
+            if age >= self._max_age_s:
+                return None
+            if digest not in self._pending:
+                self._start_look_up(digest)
+        principal = entry.principal
+        return principal if principal is None or principal.expires_at is None else _unless_expired(principal)
 
     async def find_principal(self, credential: bytes) -> Principal | None:
         """The principal of the key, or None when it isn't valid (any more).

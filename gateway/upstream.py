@@ -49,6 +49,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_sent_bytes",
         "_timer",
         "_transport",
+        "announces_trailers",
         "error",
         "head_complete",
         "headers",
@@ -90,6 +91,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.is_head_request = is_head_request
         self.status = 0
         self.headers: Headers = []
+        self.announces_trailers = False
         self.trailers: Headers | None = None
         self.head_complete = False
         self.is_complete = False
@@ -274,6 +276,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if name == b"content-length" or (name == b"transfer-encoding" and value.lower().endswith(b"chunked")):
             self._has_length = True
+        elif name == b"trailer":
+            self.announces_trailers = True
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -284,7 +288,7 @@ class UpstreamConnection(asyncio.Protocol):
                 raise ValueError("an upgrade that was not asked for")
             self._is_interim = True
             self.headers = []
-            self._has_length = False
+            self._has_length = self.announces_trailers = False
             return
         self.status = status
         self.head_complete = True

@@ -25,6 +25,8 @@ logger = logging.getLogger("uvicorn.error")
 JOINED_LIMIT = 64 * 2**10
 #: Answers that never have a body (RFC 9110, 15.3.5 and 15.4.5).
 BODYLESS = (204, 304)
+#: Headers of an answer that the server acts upon.
+_MEANINGFUL = frozenset((b"content-length", b"transfer-encoding", b"date", b"connection"))
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -46,59 +48,36 @@ class Connection(Protocol):
 class HttpCycle:
     """``receive`` and ``send`` of one request."""
 
-    __slots__ = (
-        "_connection",
-        "_flow",
-        "_flushing",
-        "_has_news",
-        "_has_trailers",
-        "_head",
-        "_is_chunked",
-        "_is_head_request",
-        "_left",
-        "_more_body",
-        "_pieces",
-        "_size",
-        "_trailers",
-        "_transport",
-        "_waiters",
-        "_waits_for_continue",
-        "disconnected",
-        "keep_alive",
-        "on_departure",
-        "response_complete",
-        "response_started",
-        "scope",
-    )
+    # What most requests leave as it is stands here once, instead of being written into each cycle.
+    disconnected = False
+    on_departure: Callable[[], None] | None = None
+    """Called when the client goes before the answer is complete."""
+    response_started = False
+    response_complete = False
+    # The request's body
+    _size = 0
+    _more_body = True
+    _has_news = False
+    # The answer
+    _head = b""
+    _flushing: asyncio.Handle | None = None
+    _is_chunked = False
+    _has_trailers = False
+    _trailers: list[bytes] | None = None
+    """The lines of a trailer, once the body is complete and they are awaited."""
+    _left: int | None = None
+    """Bytes of the body that are still to come; None when it has no announced length."""
 
     def __init__(self, connection: Connection, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
         self.scope = scope
         self.keep_alive = keep_alive
-        self.disconnected = False
-        self.on_departure: Callable[[], None] | None = None
-        """Called when the client goes before the answer is complete."""
-        self.response_started = False
-        self.response_complete = False
         self._connection = connection
         self._transport = connection.transport
         self._flow = connection.flow
         self._waits_for_continue = expects_continue
         self._is_head_request = scope["method"] == "HEAD"
-        # The request's body
         self._pieces: list[bytes] = []
-        self._size = 0
-        self._more_body = True
-        self._has_news = False
         self._waiters: list[asyncio.Future[None]] = []
-        # The answer
-        self._head = b""
-        self._flushing: asyncio.Handle | None = None
-        self._is_chunked = False
-        self._has_trailers = False
-        self._trailers: list[bytes] | None = None
-        """The lines of a trailer, once the body is complete and they are awaited."""
-        self._left: int | None = None
-        """Bytes of the body that are still to come; None when it has no announced length."""
 
     async def run(self, app: ASGIApp) -> None:
         """Let the application answer; what it leaves undone becomes a 500 or a broken connection."""
@@ -230,12 +209,14 @@ class HttpCycle:
         for name, value in headers:
             lines.append(b"%b: %b\r\n" % (name, value))
             name = name.lower()  # noqa: PLW2901  Django writes names in mixed case
-            if name == b"content-length" and not is_chunked:
-                left = int(value)
-            elif name == b"transfer-encoding" and value.lower() == b"chunked":
-                is_chunked, left = True, None
+            if name not in _MEANINGFUL:
+                continue
+            if name == b"content-length":
+                left = None if is_chunked else int(value)
             elif name == b"date":
                 has_date = True
+            elif name == b"transfer-encoding" and value.lower() == b"chunked":
+                is_chunked, left = True, None
             elif name == b"connection" and b"close" in [word.strip() for word in value.lower().split(b",")]:
                 self.keep_alive, says_close = False, True
         if not has_date:

@@ -68,6 +68,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Expect a head."""
         super().connection_made(transport)
         self._queue: list[tuple[HttpCycle, ASGIApp]] = []
+        self._asgi = {"version": self.asgi_version, "spec_version": "2.3"}
         self._take: Callable[[HttpCycle], bool] | None = getattr(self.app, "take", None)
         self._deadline = self.loop.time() + HEAD_TIMEOUT_S
         self._tick()
@@ -178,7 +179,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         path = raw_path.decode("ascii")
         scope = {
             "type": "http",
-            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "asgi": self._asgi,
             "http_version": version,
             "method": parser.get_method().decode("ascii"),
             "scheme": self.scheme,

@@ -81,7 +81,7 @@ def count_recorded(corral: Corral, expected: int) -> int:
         return int(answer.json()[0]["requests"])
 
     with suppress(AssertionError):
-        poll(lambda: count() >= expected, seconds=15, what="every request is recorded")
+        poll(lambda: count() >= expected, what="every request is recorded")
     return count()
 
 

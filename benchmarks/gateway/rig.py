@@ -62,7 +62,7 @@ class Rig:
         argv = [str(self.program), "proxy", "-address", f"127.0.0.1:{port}", "-upstream", upstream, *flags]
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
         try:
-            poll(lambda: is_open(port), seconds=10, what="the Go proxy listens")
+            poll(lambda: is_open(port), what="the Go proxy listens")
             yield f"http://127.0.0.1:{port}", process.pid
         finally:
             process.kill()

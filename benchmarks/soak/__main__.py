@@ -80,7 +80,7 @@ def count_abandoned(stack: Stack) -> int:
         return sum(httpx.get(f"http://127.0.0.1:{port}/stats").json()["active"] for port in ports)
 
     try:
-        poll(lambda: count() == 0, seconds=10, what="the engines are idle")
+        poll(lambda: count() == 0, what="the engines are idle")
     except AssertionError:
         return count()
     return 0
