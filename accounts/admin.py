@@ -11,7 +11,7 @@ from django.http import HttpRequest
 
 from accounts.domain.keys import revoke_key
 from accounts.events import announce_keys_changed
-from accounts.models import ApiKey, HourlyUsage, RequestRecord, User
+from accounts.models import ApiKey, AuditEntry, HourlyUsage, RequestRecord, User
 
 
 @admin.register(User)
@@ -151,3 +151,13 @@ class HourlyUsageAdmin(ReadOnlyAdmin):
     )
     search_fields = ("=user_name", "=instance_name")
     date_hierarchy = "hour"
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ReadOnlyAdmin):
+    """Who changed what."""
+
+    list_display = ("created_at", "actor", "source", "action", "target_type", "target_label", "client_address")
+    list_filter = ("source", "target_type")
+    search_fields = ("=user_name", "=action", "=target_label", "=request_id")
+    date_hierarchy = "created_at"

@@ -34,3 +34,13 @@ class RequestOutcome(TextChoices):
     REFUSED = "refused", "Refused"
     CANCELLED = "cancelled", "Client left"
     UPSTREAM_LOST = "upstream_lost", "Engine broke off"
+
+
+class AuditSource(TextChoices):
+    """Through which door a change came."""
+
+    PAGE = "page", "Page"
+    API = "api", "API"
+    ADMIN_SITE = "admin_site", "Admin site"
+    COMMAND_LINE = "command_line", "Command line"
+    CORRAL = "corral", "Corral itself"

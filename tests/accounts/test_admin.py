@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.models import ApiKey, HourlyUsage, RequestRecord, User
+from accounts.models import ApiKey, AuditEntry, HourlyUsage, RequestRecord, User
 from instances.enums import DesiredState, State
 from instances.models import Instance, InstanceAlias, InstanceEvent, InstanceShare, KeyPermission, Node, Run
 from tests.factories import make_instance, make_key, make_ready
@@ -38,6 +38,7 @@ def rows(admin: User) -> None:
     now = timezone.now()
     RequestRecord.objects.create(finished_at=now, path="/v1/x", method="POST", status=200, duration_ms=1)
     HourlyUsage.objects.create(hour=now, requests=1)
+    AuditEntry.objects.create(actor="user:ada", source="page", action="instance.create")
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
@@ -54,7 +55,7 @@ def test_every_model_has_a_list_and_a_page_without_secrets(client: Client, rows:
         assert not [secret for secret in secrets if secret in text]
 
 
-@pytest.mark.parametrize("model", [Instance, Run, Node, InstanceEvent, RequestRecord, HourlyUsage])
+@pytest.mark.parametrize("model", [Instance, Run, Node, InstanceEvent, RequestRecord, HourlyUsage, AuditEntry])
 def test_what_corral_itself_writes_cannot_be_edited(client: Client, rows: None, model: type) -> None:
     name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
     assert client.get(reverse(f"{name}_add")).status_code == 403

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from instances.domain.masking import mask_arguments
+from accounts.domain.masking import mask_arguments
 
 pytestmark = pytest.mark.no_database
 
