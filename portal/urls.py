@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
-from instances.api.urls import both
+from accounts.api.routes import both
 from portal import views
 
 handler400 = "portal.views.show_bad_request"

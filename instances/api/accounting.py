@@ -11,11 +11,11 @@ from django.db.models import Q, QuerySet
 from django.utils.dateparse import parse_date, parse_datetime
 from rest_framework.request import Request
 
+from accounts.api.errors import InvalidParameter
+from accounts.api.lists import read_words, require_known
 from accounts.domain.actors import Actor
 from accounts.enums import RequestOutcome
 from accounts.models import ApiKey, HourlyUsage, RequestRecord, User
-from instances.api.errors import InvalidParameter
-from instances.api.filters import read_words, require_known
 from instances.models import KeyPermission
 
 Rows = TypeVar("Rows", RequestRecord, HourlyUsage)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from django.urls import URLPattern
 
-from django.urls import URLPattern, path
-from rest_framework.views import APIView
-
-from instances.api import schema  # noqa: F401  registers what the OpenAPI document says about keys
+from accounts.api.routes import both
+from instances.api import errors  # noqa: F401  registers what errors of instances mean
 from instances.api.views.accounting import ActivityView, UsageView
 from instances.api.views.actions import EventListView, LogView, RestartView, StartView, StopView
 from instances.api.views.backends import DescriptionView, ParseCommandView
@@ -20,17 +18,6 @@ TOPICS: dict[str, tuple[Topic, ...]] = {
     "vllm": ("help", "version"),
     "mlx": ("help", "version"),
 }
-
-
-def both(route: str, view: type[APIView], name: str, **options: Any) -> list[URLPattern]:
-    """Return the route without and with a slash at its end; a redirect would lose the body of a POST.
-
-    Only the first is in the OpenAPI document.
-    """
-    return [
-        path(route, view.as_view(**options), name=name),
-        path(f"{route}/", view.as_view(**options, schema=None)),
-    ]
 
 
 def engine_routes() -> list[URLPattern]:

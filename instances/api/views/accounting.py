@@ -12,12 +12,12 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.api.base import ManagementView
+from accounts.api.lists import page_rows, read_words, require_known
+from accounts.api.schema import errors
 from accounts.enums import RequestOutcome
 from accounts.models import ApiKey, HourlyUsage, RequestRecord, User
 from instances.api.accounting import filter_requests, filter_rows, is_ascending, limit_to_actor, read_period
-from instances.api.base import ManagementView
-from instances.api.filters import page_rows, read_words, require_known
-from instances.api.schema import errors
 from instances.api.serializers_accounting import RequestRecordSerializer, UsageSumSerializer
 
 PAGE = 100

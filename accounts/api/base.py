@@ -14,12 +14,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.api.cors import add_cors_headers
+from accounts.api.errors import InvalidParameter
+from accounts.api.parsers import AnyTypeJSONParser
 from accounts.authentication import ApiKeyAuthentication
 from accounts.domain.actors import Actor
 from accounts.permissions import CanManage, actor_of
-from instances.api.cors import add_cors_headers
-from instances.api.errors import InvalidParameter
-from instances.api.parsers import AnyTypeJSONParser
 
 TRUE = ("true", "1", "t", "yes", "on")
 FALSE = ("false", "0", "f", "no", "off")

@@ -11,7 +11,7 @@ from django.conf import settings
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 
-from instances.api.errors import BodyTooLarge, InvalidBody
+from accounts.api.errors import BodyTooLarge, InvalidBody
 
 DEPTH = 32
 
