@@ -261,7 +261,7 @@ def build_gateway(
         llama_cpp=LlamaCppRoutes(serving),
         model_proxy=ModelProxyRoutes(serving, commands),
         instance_proxy=InstanceProxyRoutes(serving),
-        router_mode=RouterModeRoutes(serving),
+        router_mode=RouterModeRoutes(serving, commands),
         control=ControlRoutes(serving, commands),
         scrape=ScrapeRoute(serving, render),
     )
