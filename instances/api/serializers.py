@@ -9,7 +9,7 @@ from rest_framework import serializers
 from instances.backends.registry import BACKENDS
 from instances.domain.names import ALIAS_LENGTH, ALIASES_LIMIT, MODEL_NAME_LENGTH
 from instances.domain.serving import NUMBERS
-from instances.enums import LLAMACTL_STATUS, State
+from instances.enums import LLAMACTL_STATUS, ShareLevel, State
 
 
 def serving_number(name: str, help_text: str) -> serializers.IntegerField:
@@ -119,6 +119,29 @@ class EventSerializer(serializers.Serializer[Any]):
     reason = serializers.CharField()
     run = serializers.IntegerField(allow_null=True)
     created = serializers.IntegerField(help_text="Unix seconds.")
+
+
+class ShareSerializer(serializers.Serializer[Any]):
+    """Somebody with whom an instance is shared: a person or a team."""
+
+    user = serializers.CharField(allow_null=True)
+    team = serializers.CharField(allow_null=True)
+    level = serializers.ChoiceField(choices=ShareLevel.values)
+
+
+class LevelSerializer(serializers.Serializer[Any]):
+    """What somebody may do."""
+
+    level = serializers.ChoiceField(
+        choices=ShareLevel.values,
+        help_text="`use` it for requests; `operate` it: start, stop, read its log; `manage` it: change, share, delete.",
+    )
+
+
+class OwnerSerializer(serializers.Serializer[Any]):
+    """Whose an instance shall be."""
+
+    owner = serializers.CharField(help_text="Name of a person.")
 
 
 class CommandSerializer(serializers.Serializer[Any]):

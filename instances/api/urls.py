@@ -10,6 +10,7 @@ from instances.api.views.accounting import ActivityView, UsageView
 from instances.api.views.actions import EventListView, LogView, RestartView, StartView, StopView
 from instances.api.views.backends import DescriptionView, ParseCommandView
 from instances.api.views.instances import InstanceListView, InstanceView
+from instances.api.views.sharing import OwnerView, ShareListView, TeamShareView, UserShareView
 from instances.backends.registry import BACKENDS
 from instances.domain.backend_info import Topic
 
@@ -48,4 +49,8 @@ urlpatterns = [
     *both("instances/<str:name>/restart", RestartView, "api-instance-restart"),
     *both("instances/<str:name>/logs", LogView, "api-instance-logs"),
     *both("instances/<str:name>/events", EventListView, "api-instance-events"),
+    *both("instances/<str:name>/shares", ShareListView, "api-instance-shares"),
+    *both("instances/<str:name>/shares/users/<str:user>", UserShareView, "api-instance-share-user"),
+    *both("instances/<str:name>/shares/teams/<path:team>", TeamShareView, "api-instance-share-team"),
+    *both("instances/<str:name>/owner", OwnerView, "api-instance-owner"),
 ]
