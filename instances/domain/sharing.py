@@ -9,6 +9,7 @@ from django.db import transaction
 from django.db.models import F, QuerySet
 
 from accounts.domain.actors import Actor
+from accounts.domain.audit import read_fields, record_change
 from accounts.events import announce_keys_changed
 from accounts.models import User
 from instances.domain.access import require_level
@@ -70,7 +71,10 @@ def share_instance(*, actor: Actor, instance: Instance, holder: User | Group, le
             raise InvalidShare(message, fields={"user": message})
         share = row.shares.filter(**held_by(holder)).first()
         if share is None or share.level != level:
+            before = {name_holder(holder): share.level} if share else {}
             share, _ = row.shares.update_or_create(defaults={"level": level}, **held_by(holder))
+            after = {name_holder(holder): level.value}
+            record_change(actor=actor, action="instance.share", target=row, before=before, after=after)
             announce(row, actor=actor, kind="shared", reason=f"{name_holder(holder)} may {VERBS[level]} it")
     return share
 
@@ -83,7 +87,10 @@ def unshare_instance(*, actor: Actor, instance: Instance, holder: User | Group) 
     require_level(actor, instance, ShareLevel.MANAGE)
     with transaction.atomic():
         row = lock_row(instance.pk)
-        if row.shares.filter(**held_by(holder)).delete()[0]:
+        if share := row.shares.filter(**held_by(holder)).first():
+            before = {name_holder(holder): share.level}
+            record_change(actor=actor, action="instance.unshare", target=row, before=before)
+            share.delete()
             announce(row, actor=actor, kind="unshared", reason=f"no longer with {name_holder(holder)}")
 
 
@@ -98,8 +105,11 @@ def change_owner(*, actor: Actor, instance: Instance, owner: User) -> Instance:
     with transaction.atomic():
         row = lock_row(instance.pk)
         if row.owner_id != owner.pk:
+            before = read_fields(row, "owner")
             row.owner = owner
             row.save(update_fields=["owner", "updated_at"])
+            after = read_fields(row, "owner")
+            record_change(actor=actor, action="instance.change_owner", target=row, before=before, after=after)
             row.shares.filter(user=owner).delete()
             announce(row, actor=actor, kind="owner", reason=f"belongs to {owner}")
     return row

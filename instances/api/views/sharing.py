@@ -11,12 +11,13 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.api.base import ManagementView
+from accounts.api.errors import InvalidBody
+from accounts.api.parsers import read_json
+from accounts.api.schema import errors
 from accounts.models import User
-from instances.api.base import ManagementView
-from instances.api.errors import InvalidBody
-from instances.api.parsers import read_json
 from instances.api.presentation import present_one, wants_integer_status
-from instances.api.schema import NAME, STATUS_FORMAT, errors
+from instances.api.schema import NAME, STATUS_FORMAT
 from instances.api.serializers import InstanceSerializer, LevelSerializer, OwnerSerializer, ShareSerializer
 from instances.domain.access import find_managed
 from instances.domain.sharing import (
@@ -135,7 +136,7 @@ class OwnerView(ManagementView):
         instance = find_managed(self.actor, name)
         owner = read_object(request).get("owner")
         if not isinstance(owner, str) or not owner:
-            raise InvalidBody("owner: must be the name of a person.", fields={"owner": "must be the name of a person."})
+            raise InvalidBody("owner must be the name of a person.")
         row = change_owner(actor=self.actor, instance=instance, owner=find_person(owner))
         return Response(present_one(row, actor=self.actor, request=request))
 

@@ -9,7 +9,7 @@ import pytest
 from django.contrib.auth.models import Group
 
 from accounts.domain.actors import actor_for
-from accounts.models import User
+from accounts.models import AuditEntry, User
 from instances.domain.access import levels_of
 from instances.enums import ShareLevel
 from instances.models import Instance, InstanceShare
@@ -58,6 +58,20 @@ def test_an_owner_shares_with_a_person_changes_the_level_and_takes_it_back(
     assert other("GET", "instances/alpha").status_code == 404
     assert owner("DELETE", "instances/alpha/shares/users/mia").status_code == 204
     assert kinds(alpha) == ["shared", "shared", "unshared"]
+
+
+def test_each_change_is_in_the_audit(alpha: Instance, operator: User, member: User, api_of: ApiOf) -> None:
+    owner = api_of(operator)
+    for level in ("use", "use", "manage"):  # what changes nothing leaves no entry
+        owner("PUT", "instances/alpha/shares/users/mia", {"level": level})
+    owner("DELETE", "instances/alpha/shares/users/mia")
+    owner("PUT", "instances/alpha/owner", {"owner": "mia"})
+    assert list(AuditEntry.objects.order_by("pk").values_list("action", "target_label", "before", "after")) == [
+        ("instance.share", "alpha", {}, {"mia": "use"}),
+        ("instance.share", "alpha", {"mia": "use"}, {"mia": "manage"}),
+        ("instance.unshare", "alpha", {"mia": "manage"}, None),
+        ("instance.change_owner", "alpha", {"owner": "olga"}, {"owner": "mia"}),
+    ]
 
 
 def test_a_team_is_shared_with_by_its_name_whatever_is_in_it(
