@@ -6,12 +6,15 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import Group
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
 from accounts.domain.keys import revoke_key
 from accounts.events import announce_keys_changed
-from accounts.models import ApiKey, AuditEntry, HourlyUsage, RequestRecord, User
+from accounts.models import ApiKey, AuditEntry, HourlyUsage, Invitation, RequestRecord, Team, User, UserSession
+
+admin.site.unregister(Group)  # a group is a team: see TeamAdmin
 
 
 @admin.register(User)
@@ -161,3 +164,31 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     list_filter = ("source", "target_type")
     search_fields = ("=user_name", "=action", "=target_label", "=request_id")
     date_hierarchy = "created_at"
+
+
+@admin.register(Team)
+class TeamAdmin(ReadOnlyAdmin):
+    """Teams; they are changed on their own pages, where the rules are kept."""
+
+    list_display = ("name", "created_at")
+    list_select_related = ("group",)
+    search_fields = ("group__name",)
+
+
+@admin.register(Invitation)
+class InvitationAdmin(ReadOnlyAdmin):
+    """Invitations. The token is stored nowhere, its hash is not shown."""
+
+    list_display = ("note", "role", "team", "created_by", "created_at", "expires_at", "used_at", "withdrawn_at")
+    list_filter = ("role",)
+    exclude = ("token_hash",)
+
+
+@admin.register(UserSession)
+class UserSessionAdmin(ReadOnlyAdmin):
+    """Where people are signed in. The session's key, which is a secret, is not shown."""
+
+    list_display = ("user", "client_address", "user_agent", "created_at", "last_seen_at")
+    list_select_related = ("user",)
+    search_fields = ("user__username", "=client_address")
+    exclude = ("session_key",)

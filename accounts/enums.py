@@ -44,3 +44,11 @@ class AuditSource(TextChoices):
     ADMIN_SITE = "admin_site", "Admin site"
     COMMAND_LINE = "command_line", "Command line"
     CORRAL = "corral", "Corral itself"
+
+
+class Registration(TextChoices):
+    """Whether people may make accounts without an invitation."""
+
+    OFF = "off", "Off"
+    APPROVAL = "approval", "With an administrator's approval"
+    OPEN = "open", "Open"

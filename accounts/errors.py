@@ -19,3 +19,51 @@ class SetupRefused(AccountError):
 
     status = 403
     code = "permission_denied"
+
+
+class NotAllowed(AccountError):
+    """The person may not do this."""
+
+    status = 403
+    code = "permission_denied"
+
+
+class InvalidPerson(AccountError):
+    """A value about a person or a team can't be used; the sentence begins with the field."""
+
+    code = "invalid_request"
+
+
+class PersonNotFound(AccountError):
+    """There is no such person."""
+
+    status = 404
+    code = "user_not_found"
+
+
+class TeamNotFound(AccountError):
+    """There is no such team, or none that the caller may see."""
+
+    status = 404
+    code = "team_not_found"
+
+
+class NameTaken(AccountError):
+    """Another person or team has the name."""
+
+    status = 409
+    code = "name_taken"
+
+
+class LastAdministrator(AccountError):
+    """Nobody would be left who can do everything."""
+
+    status = 409
+    code = "last_administrator"
+
+
+class InvitationNotFound(AccountError):
+    """There is no such invitation that can still be accepted."""
+
+    status = 404
+    code = "invitation_not_found"

@@ -111,6 +111,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         bool, doc("Management routes need a management key or a login.", alias="LLAMACTL_REQUIRE_MANAGEMENT_AUTH")
     ] = True
 
+    # People
+    registration: Annotated[
+        str, doc("Whether people may make accounts without an invitation: off, approval (by an administrator) or open.")
+    ] = "off"
+    session_hours: Annotated[
+        Annotated[int, Meta(ge=1, le=8760)], doc("Hours after which people must sign in again.")
+    ] = 336
+
     # Engines
     backends_llama_cpp_command: Annotated[
         str, doc("Executable of llama.cpp's server.", alias="LLAMACTL_LLAMACPP_COMMAND")
@@ -332,6 +340,8 @@ def check_values(settings: Settings) -> None:
         raise SettingsError(
             "CORRAL_DATABASE_URL must look like postgres://user:password@host:5432/name or sqlite:///path."
         )
+    if settings.registration not in {"off", "approval", "open"}:
+        raise SettingsError(f"CORRAL_REGISTRATION must be off, approval or open, not {settings.registration!r}.")
     check_swap_policy(settings)
     if not is_time_zone(settings.time_zone):
         raise SettingsError(f"CORRAL_TIME_ZONE must be a name such as Europe/Berlin, not {settings.time_zone!r}.")
@@ -438,6 +448,8 @@ def convert(field: msgspec.structs.FieldInfo, value: object) -> Any:
                 "no": False,
                 "off": False,
             }.get(value.lower(), value)
+    elif field.name == "registration" and value is False:  # what YAML makes of `off`
+        value = "off"
     elif field.name == "port_range" and isinstance(value, list):
         value = "-".join(str(part) for part in value)
     try:

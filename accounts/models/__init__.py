@@ -3,5 +3,18 @@
 from accounts.models.activity import HourlyUsage, RequestRecord
 from accounts.models.audit import AuditEntry
 from accounts.models.people import ApiKey, ApiKeyQuerySet, User
+from accounts.models.sessions import UserSession
+from accounts.models.teams import Invitation, InvitationQuerySet, Team
 
-__all__ = ["ApiKey", "ApiKeyQuerySet", "AuditEntry", "HourlyUsage", "RequestRecord", "User"]
+__all__ = [
+    "ApiKey",
+    "ApiKeyQuerySet",
+    "AuditEntry",
+    "HourlyUsage",
+    "Invitation",
+    "InvitationQuerySet",
+    "RequestRecord",
+    "Team",
+    "User",
+    "UserSession",
+]

@@ -16,6 +16,9 @@ class User(AbstractUser):
     """A person. ``role`` decides what they may do; ``is_staff``/``is_superuser`` follow from it (see ``save``)."""
 
     role = models.CharField(max_length=20, choices=Role.choices, default=Role.MEMBER)
+    awaits_approval = models.BooleanField(
+        default=False, help_text="Registered without an invitation and not let in by an administrator yet."
+    )
 
     def save(self, *args: object, **kwargs: object) -> None:
         """Keep Django's own admin flags in step with the role, so that there is one place to look."""

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.contrib import admin as site
+from django.contrib.auth.models import Group
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.models import ApiKey, AuditEntry, HourlyUsage, RequestRecord, User
+from accounts.models import ApiKey, AuditEntry, HourlyUsage, Invitation, RequestRecord, Team, User, UserSession
 from instances.enums import DesiredState, State
 from instances.models import Instance, InstanceAlias, InstanceEvent, InstanceShare, KeyPermission, Node, Run
 from tests.factories import make_instance, make_key, make_ready
@@ -39,6 +40,9 @@ def rows(admin: User) -> None:
     RequestRecord.objects.create(finished_at=now, path="/v1/x", method="POST", status=200, duration_ms=1)
     HourlyUsage.objects.create(hour=now, requests=1)
     AuditEntry.objects.create(actor="user:ada", source="page", action="instance.create")
+    team = Team.objects.create(group=Group.objects.create(name="red"))
+    Invitation.objects.create(token_hash="hush", team=team, expires_at=now)
+    UserSession.objects.create(user=admin, session_key="hush")
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
