@@ -12,7 +12,7 @@ from django.http import HttpRequest
 
 from accounts.domain.keys import revoke_key
 from accounts.events import announce_keys_changed
-from accounts.models import ApiKey, AuditEntry, HourlyUsage, Invitation, RequestRecord, Team, User, UserSession
+from accounts.models import ApiKey, AuditEntry, HourlyUsage, Invitation, Quota, RequestRecord, Team, User, UserSession
 
 admin.site.unregister(Group)  # a group is a team: see TeamAdmin
 
@@ -192,3 +192,13 @@ class UserSessionAdmin(ReadOnlyAdmin):
     list_select_related = ("user",)
     search_fields = ("user__username", "=client_address")
     exclude = ("session_key",)
+
+
+@admin.register(Quota)
+class QuotaAdmin(ReadOnlyAdmin):
+    """Limits, to look at. They are set on the page Limits, where it can be seen what is used of them."""
+
+    list_display = ("subject", "unit", "window", "limit", "updated_at")
+    list_filter = ("unit", "window")
+    list_select_related = ("user", "group", "key")
+    search_fields = ("user__username", "group__name", "key__name")

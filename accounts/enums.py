@@ -27,6 +27,21 @@ class PermissionMode(TextChoices):
     PER_INSTANCE = "per_instance", "Chosen instances"
 
 
+class QuotaUnit(TextChoices):
+    """What a quota counts: requests that reached a model, or tokens of prompts and answers together."""
+
+    REQUESTS = "requests", "Requests"
+    TOKENS = "tokens", "Tokens"
+
+
+class QuotaWindow(TextChoices):
+    """The span of the calendar in which a quota counts, in UTC; at its end the count begins anew."""
+
+    MINUTE = "minute", "Minute"
+    DAY = "day", "Day"
+    MONTH = "month", "Month"
+
+
 class RequestOutcome(TextChoices):
     """How a request ended."""
 

@@ -14,6 +14,22 @@ class InvalidKeyRequest(AccountError):
     """A key can't be made as asked."""
 
 
+class KeyRefused(AccountError):
+    """A request about a key can't be carried out; ``field`` names what it is about, perhaps nothing."""
+
+    def __init__(self, code: str, message: str, *, status: int = 400, field: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+        self.field = field
+
+
+class QuotaRefused(AccountError):
+    """A limit can't be set as asked; the sentence begins with the field."""
+
+    code = "invalid_quota"
+
+
 class SetupRefused(AccountError):
     """The first administrator exists already, or the set-up link is wrong."""
 

@@ -29,7 +29,7 @@ from gateway.app import build_gateway
 from gateway.asgi import ASGIApp, Message, Receive, Scope, Send
 from gateway.config import GatewayConfig
 from gateway.ledger import write_requests
-from gateway.loader import find_principal, load_snapshot
+from gateway.loader import RecordedUse, find_principal, load_snapshot
 from instances.consumers import websocket_urlpatterns
 from instances.logs import http as logs
 from instances.logs import root_http as root_logs
@@ -57,6 +57,7 @@ class Portal:
             session_principal=find_session_principal,
             commands=InstanceCommands(),
             recorder=Recorder(write=write_requests),
+            quota_source=RecordedUse(),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,6 +3,7 @@
 from accounts.models.activity import HourlyUsage, RequestRecord
 from accounts.models.audit import AuditEntry
 from accounts.models.people import ApiKey, ApiKeyQuerySet, User
+from accounts.models.quota import Quota
 from accounts.models.sessions import UserSession
 from accounts.models.teams import Invitation, InvitationQuerySet, Team
 
@@ -13,6 +14,7 @@ __all__ = [
     "HourlyUsage",
     "Invitation",
     "InvitationQuerySet",
+    "Quota",
     "RequestRecord",
     "Team",
     "User",

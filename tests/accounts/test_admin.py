@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.models import ApiKey, AuditEntry, HourlyUsage, Invitation, RequestRecord, Team, User, UserSession
+from accounts.models import ApiKey, AuditEntry, HourlyUsage, Invitation, Quota, RequestRecord, Team, User, UserSession
 from instances.enums import DesiredState, State
 from instances.models import Instance, InstanceAlias, InstanceEvent, InstanceShare, KeyPermission, Node, Run
 from tests.factories import make_instance, make_key, make_ready
@@ -43,6 +43,7 @@ def rows(admin: User) -> None:
     team = Team.objects.create(group=Group.objects.create(name="red"))
     Invitation.objects.create(token_hash="hush", team=team, expires_at=now)
     UserSession.objects.create(user=admin, session_key="hush")
+    Quota.objects.create(user=admin, unit="requests", window="day", limit=5)
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
@@ -59,7 +60,7 @@ def test_every_model_has_a_list_and_a_page_without_secrets(client: Client, rows:
         assert not [secret for secret in secrets if secret in text]
 
 
-@pytest.mark.parametrize("model", [Instance, Run, Node, InstanceEvent, RequestRecord, HourlyUsage, AuditEntry])
+@pytest.mark.parametrize("model", [Instance, Run, Node, InstanceEvent, RequestRecord, HourlyUsage, AuditEntry, Quota])
 def test_what_corral_itself_writes_cannot_be_edited(client: Client, rows: None, model: type) -> None:
     name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
     assert client.get(reverse(f"{name}_add")).status_code == 403
