@@ -252,6 +252,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     activity_days: Annotated[
         Days, doc("Days for which each request is kept in the activity; 0: for ever. Hourly sums stay for good.")
     ] = 30
+    audit_days: Annotated[Days, doc("Days for which an audit entry (who changed what) is kept; 0: for ever.")] = 365
     metrics: Annotated[bool, doc("Count requests, sample hosts and GPUs, and answer `/metrics` for Prometheus.")] = True
 
     # Downloads

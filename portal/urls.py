@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
+from accounts.api.audit import AuditView
 from accounts.api.routes import both
 from portal import views
 
@@ -17,6 +18,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # Management API
     *both("api/v1/version", views.VersionView, "api-version"),
     *both("api/v1/config", views.ConfigView, "api-config"),
+    *both("api/v1/audit", AuditView, "api-audit"),
     path("api/v1/", include("instances.api.urls")),
     re_path(r"^api(/|$)", views.UnknownView.as_view()),
     # The API's documentation

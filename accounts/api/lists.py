@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from django.db.models import Model, QuerySet
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
 from accounts.api.base import read_number
@@ -15,6 +17,11 @@ M = TypeVar("M", bound=Model)
 R = TypeVar("R")
 PAGE = 1000
 FAR = 10**9
+PAGING = [
+    OpenApiParameter("order", OpenApiTypes.STR, enum=["asc", "desc"], description="By time."),
+    OpenApiParameter("limit", OpenApiTypes.INT, description="At most so many, up to 1000."),
+    OpenApiParameter("offset", OpenApiTypes.INT, description="Leave out so many first."),
+]
 
 
 def read_words(request: Request, name: str) -> list[str]:

@@ -37,13 +37,12 @@ class AuditEntry(models.Model):
     class Meta:
         verbose_name = "audit entry"
         verbose_name_plural = "audit entries"
-        ordering = ["-created_at", "-id"]
+        ordering = ["-id"]
         indexes = [
-            models.Index(fields=["-created_at", "-id"], name="audit_newest"),
-            models.Index(fields=["user", "-created_at"], name="audit_of_user"),
-            models.Index(fields=["action", "-created_at"], name="audit_of_action"),
-            models.Index(fields=["target_type", "target_id", "-created_at"], name="audit_of_target"),
-            models.Index(fields=["target_label", "-created_at"], name="audit_of_name"),
+            models.Index(fields=["created_at"], name="audit_by_time"),
+            models.Index(fields=["user", "-id"], name="audit_of_user"),
+            models.Index(fields=["action", "-id"], name="audit_of_action"),
+            models.Index(fields=["target_type", "target_id", "-id"], name="audit_of_target"),
         ]
 
     def __str__(self) -> str:
