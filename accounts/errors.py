@@ -15,13 +15,14 @@ class InvalidKeyRequest(AccountError):
 
 
 class KeyRefused(AccountError):
-    """A request about a key can't be carried out; ``field`` names what it is about, perhaps nothing."""
+    """A request about a key can't be carried out; ``field`` names what it is about, ``why`` says more than llamactl."""
 
-    def __init__(self, code: str, message: str, *, status: int = 400, field: str = "") -> None:
+    def __init__(self, code: str, message: str, *, status: int = 400, field: str = "", why: str = "") -> None:
         super().__init__(message)
         self.code = code
         self.status = status
         self.field = field
+        self.why = why
 
 
 class QuotaRefused(AccountError):

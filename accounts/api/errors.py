@@ -14,7 +14,7 @@ from django.db import OperationalError
 from django.http import Http404, HttpResponse, HttpResponseBase
 from rest_framework import exceptions
 
-from accounts.errors import AccountError
+from accounts.errors import AccountError, KeyRefused
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,12 @@ def answer(error: Exception, context: Mapping[str, Any]) -> HttpResponseBase | N
 @answer.register
 def _(error: AccountError, context: Mapping[str, Any]) -> HttpResponse:
     return error_response(error.code, str(error), status=error.status)
+
+
+@answer.register
+def _(error: KeyRefused, context: Mapping[str, Any]) -> HttpResponse:
+    fields = {error.field: error.why} if error.why else None
+    return error_response(error.code, str(error), status=error.status, fields=fields)
 
 
 @answer.register

@@ -40,6 +40,8 @@ class Actor:
 ANONYMOUS = Actor(user=None, key=None, label="anonymous")
 """Whoever asks where ``require_management_auth`` is off."""
 SUPERVISOR = Actor(user=None, key=None, label="supervisor")
+CORRAL = Actor(user=None, key=None, label="corral")
+"""Corral itself, as its settings say."""
 GATEWAY = Actor(user=None, key=None, label="gateway")
 
 

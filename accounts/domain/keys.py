@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from accounts.domain.actors import CORRAL, Actor
+from accounts.domain.audit import read_fields, record_change
 from accounts.enums import KeyKind, PermissionMode
 from accounts.errors import InvalidKeyRequest
 from accounts.events import announce_keys_changed
@@ -56,6 +59,7 @@ def create_key(
     note: str = "",
     can_start: bool = True,
     can_evict: bool = True,
+    actor: Actor = CORRAL,
 ) -> tuple[ApiKey, str]:
     """Make a key for ``user`` and return the row and the plain key, which is shown this once and never stored.
 
@@ -88,6 +92,8 @@ def create_key(
                 can_start=can_start,
                 can_evict=can_evict,
             )
+            action = "key.create" if key is None else "key.import"
+            record_change(actor=actor, action=action, target=row, after=describe_key(row))
     except IntegrityError:  # somebody else was a moment faster
         raise InvalidKeyRequest("key: this key exists already.") from None
     announce_keys_changed()  # somebody may have tried it before it existed
@@ -104,7 +110,25 @@ def find_key(plain: str) -> ApiKey | None:
     return ApiKey.objects.usable().with_secret(hash_key(plain)).select_related("user").first()
 
 
-def rotate_key(*, key: ApiKey, grace: timedelta = timedelta(0)) -> str:
+def describe_key(key: ApiKey) -> dict[str, Any]:
+    """Return what the audit keeps of a key."""
+    return read_fields(
+        key,
+        "name",
+        "note",
+        "kind",
+        "user",
+        "key_hint",
+        "permission_mode",
+        "can_start",
+        "can_evict",
+        "expires_at",
+        "former_ends_at",
+        "revoked_at",
+    )
+
+
+def rotate_key(*, key: ApiKey, grace: timedelta = timedelta(0), actor: Actor = CORRAL) -> str:
     """Give a key a new secret and return it, this once; the one before dies at once or after the grace.
 
     Rights, limits and history stay. A secret that was still in its grace from an earlier rotation dies now. Raises
@@ -118,16 +142,31 @@ def rotate_key(*, key: ApiKey, grace: timedelta = timedelta(0)) -> str:
         row = ApiKey.objects.select_for_update().get(pk=key.pk)
         if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
             raise InvalidKeyRequest("This key has ended and can't get a new secret. Make another one.")
+        before = describe_key(row)
         row.former_hash, row.former_ends_at = (row.key_hash, now + grace) if grace else (None, None)
         row.key_hash, row.key_hint = hash_key(plain), make_hint(plain)
         row.save(update_fields=["key_hash", "key_hint", "former_hash", "former_ends_at", "updated_at"])
+        record_change(actor=actor, action="key.rotate", target=row, before=before, after=describe_key(row))
     key.refresh_from_db()
     announce_keys_changed()
     return plain
 
 
-def revoke_key(*, key: ApiKey) -> None:
+def revoke_key(*, key: ApiKey, actor: Actor = CORRAL) -> None:
     """End a key for good. The row stays as a record."""
-    now = timezone.now()
-    ApiKey.objects.filter(pk=key.pk, revoked_at__isnull=True).update(revoked_at=now, updated_at=now)
+    with transaction.atomic():
+        row = ApiKey.objects.select_for_update().filter(pk=key.pk, revoked_at__isnull=True).first()
+        if row is not None:
+            row.revoked_at = timezone.now()
+            row.save(update_fields=["revoked_at", "updated_at"])
+            after = {"revoked_at": row.revoked_at}
+            record_change(actor=actor, action="key.revoke", target=row, before={"revoked_at": None}, after=after)
+    announce_keys_changed()
+
+
+def delete_key(*, key: ApiKey, actor: Actor = CORRAL) -> None:
+    """Delete a key and its limits; it dies at once. What was done with it stays in the activity under its name."""
+    with transaction.atomic():
+        record_change(actor=actor, action="key.delete", target=key, before=describe_key(key))
+        key.delete()
     announce_keys_changed()

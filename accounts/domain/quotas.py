@@ -12,6 +12,9 @@ from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models import Count, F, Q, QuerySet, Sum
 
+from accounts.domain.actors import Actor
+from accounts.domain.audit import record_change
+from accounts.domain.rights import require_admin
 from accounts.domain.windows import find_window
 from accounts.enums import QuotaUnit, QuotaWindow, RequestOutcome
 from accounts.errors import QuotaRefused
@@ -154,50 +157,62 @@ def sum_rows(column: str, ids: Collection[int], window: str, begins: float) -> d
     return {row[column]: (row["counted"], row["tokens"]) for row in rows}
 
 
+@transaction.atomic
 def set_quota(
-    *, unit: str, window: str, limit: int | None, user: User | None = None, group: Group | None = None
+    *, actor: Actor, unit: str, window: str, limit: int | None, user: User | None = None, group: Group | None = None
 ) -> Quota:
     """Set a limit for a person, a team, or with neither for everybody; None frees a person from everybody's limit.
 
-    It counts at once in every process. Raises QuotaRefused.
+    It counts at once in every process. Administrators only. Raises NotAllowed or QuotaRefused.
     """
+    require_admin(actor)
     check_limit(unit, window, limit)
     if limit is None and user is None:
         raise QuotaRefused("limit: only a person can be freed from a limit. Delete the limit instead.")
-    with transaction.atomic():
-        quota, _ = Quota.objects.select_for_update().update_or_create(
-            user=user, group=group, key=None, unit=unit, window=window, defaults={"limit": limit}
-        )
+    known = Quota.objects.select_for_update().filter(user=user, group=group, key=None, unit=unit, window=window).first()
+    if known is not None:
+        return change_quota(actor=actor, quota=known, limit=limit)
+    quota = Quota.objects.create(user=user, group=group, unit=unit, window=window, limit=limit)
+    record_change(actor=actor, action="quota.create", target=quota, after={"limit": limit})
     announce_keys_changed()
     return quota
 
 
-def change_quota(*, quota: Quota, limit: int | None) -> None:
-    """Change how much may be used. Raises QuotaRefused."""
+@transaction.atomic
+def change_quota(*, actor: Actor, quota: Quota, limit: int | None) -> Quota:
+    """Change how much may be used. Administrators only. Raises NotAllowed or QuotaRefused."""
+    require_admin(actor)
     check_limit(quota.unit, quota.window, limit)
     if limit is None and quota.user_id is None:
         raise QuotaRefused("limit: only a person can be freed from a limit. Delete the limit instead.")
-    quota.limit = limit
+    before, quota.limit = {"limit": quota.limit}, limit
     quota.save(update_fields=["limit", "updated_at"])
+    record_change(actor=actor, action="quota.change", target=quota, before=before, after={"limit": limit})
     announce_keys_changed()
+    return quota
 
 
-def delete_quota(*, quota: Quota) -> None:
-    """End a limit."""
+@transaction.atomic
+def delete_quota(*, actor: Actor, quota: Quota) -> None:
+    """End a limit. Administrators only. Raises NotAllowed."""
+    require_admin(actor)
+    record_change(actor=actor, action="quota.delete", target=quota, before={"limit": quota.limit})
     quota.delete()
     announce_keys_changed()
 
 
+def read_key_limits(key: ApiKey) -> dict[tuple[str, str], int]:
+    """Return a key's own limits by unit and window."""
+    return {(quota.unit, quota.window): quota.limit or 0 for quota in Quota.objects.filter(key=key)}
+
+
 def set_key_limits(key: ApiKey, limits: Mapping[tuple[str, str], int]) -> None:
-    """Replace a key's limits, given by unit and window. Raises QuotaRefused; whoever calls it announces the change."""
+    """Replace a key's limits. Whoever calls it does so in a transaction, writes the audit and announces the change."""
+    for quota in Quota.objects.filter(key=key):
+        if (quota.unit, quota.window) not in limits:
+            quota.delete()
     for (unit, window), limit in limits.items():
-        check_limit(unit, window, limit)
-    with transaction.atomic():
-        for quota in Quota.objects.filter(key=key):
-            if (quota.unit, quota.window) not in limits:
-                quota.delete()
-        for (unit, window), limit in limits.items():
-            Quota.objects.update_or_create(key=key, unit=unit, window=window, defaults={"limit": limit})
+        Quota.objects.update_or_create(key=key, unit=unit, window=window, defaults={"limit": limit})
 
 
 def check_limit(unit: str, window: str, limit: int | None) -> None:

@@ -10,6 +10,13 @@ from instances.api.views.accounting import ActivityView, UsageView
 from instances.api.views.actions import EventListView, LogView, RestartView, StartView, StopView
 from instances.api.views.backends import DescriptionView, ParseCommandView
 from instances.api.views.instances import InstanceListView, InstanceView
+from instances.api.views.keys import (
+    KeyListView,
+    KeyPermissionsView,
+    KeyRevocationView,
+    KeyRotationView,
+    KeyView,
+)
 from instances.api.views.sharing import OwnerView, ShareListView, TeamShareView, UserShareView
 from instances.backends.registry import BACKENDS
 from instances.domain.backend_info import Topic
@@ -40,6 +47,11 @@ def engine_routes() -> list[URLPattern]:
 
 urlpatterns = [
     *engine_routes(),
+    *both("auth/keys", KeyListView, "api-key-list"),
+    *both("auth/keys/<str:key_id>", KeyView, "api-key"),
+    *both("auth/keys/<str:key_id>/permissions", KeyPermissionsView, "api-key-permissions"),
+    *both("auth/keys/<str:key_id>/rotate", KeyRotationView, "api-key-rotate"),
+    *both("auth/keys/<str:key_id>/revoke", KeyRevocationView, "api-key-revoke"),
     *both("activity", ActivityView, "api-activity"),
     *both("usage", UsageView, "api-usage"),
     *both("instances", InstanceListView, "api-instance-list"),
