@@ -61,15 +61,12 @@ def keep_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tup
     for name in [*before, *(name for name in after if name not in before)]:
         first, second = before.get(name), after.get(name)
         if isinstance(first, Mapping) and isinstance(second, Mapping):
-            first, second = keep_differences(first, second)
-            if not first and not second:
-                continue
-        elif first == second and (name in before) == (name in after):
-            continue
-        if name in before:
-            old[name] = first
-        if name in after:
-            new[name] = second
+            inner_old, inner_new = keep_differences(first, second)
+            old |= {name: inner_old} if inner_old else {}
+            new |= {name: inner_new} if inner_new else {}
+        elif first != second or (name in before) != (name in after):
+            old |= {name: first} if name in before else {}
+            new |= {name: second} if name in after else {}
     return old, new
 
 

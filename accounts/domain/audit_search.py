@@ -139,9 +139,9 @@ class Change:
 
 
 def list_changes(entry: AuditEntry) -> list[Change]:
-    """Return what an entry says changed, value by value, objects inside opened."""
+    """Return what an entry says changed, value by value, objects inside opened, by name."""
     old, new = flatten(entry.before or {}), flatten(entry.after or {})
-    return [Change(name, old.get(name), new.get(name)) for name in dict.fromkeys([*old, *new])]
+    return [Change(name, old.get(name), new.get(name)) for name in sorted({*old, *new})]
 
 
 def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
