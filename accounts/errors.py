@@ -31,6 +31,13 @@ class QuotaRefused(AccountError):
     code = "invalid_quota"
 
 
+class QuotaNotFound(AccountError):
+    """There is no such limit, or none that the caller may change."""
+
+    status = 404
+    code = "quota_not_found"
+
+
 class SetupRefused(AccountError):
     """The first administrator exists already, or the set-up link is wrong."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm
 
+from accounts.enums import QuotaUnit, QuotaWindow
+
 
 class SignInForm(AuthenticationForm):
     """Name and password."""
@@ -44,3 +46,32 @@ class SetupForm(forms.Form):
         if again != self.cleaned_data.get("password", again):
             raise forms.ValidationError("The two passwords differ. Write the same one twice.")
         return again
+
+
+class QuotaForm(forms.Form):
+    """A limit to set. Whether it can be is the domain's to say."""
+
+    user = forms.CharField(
+        label="Person",
+        required=False,
+        max_length=150,
+        widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off", "list": "limit-people"}),
+    )
+    team = forms.CharField(
+        label="or team",
+        required=False,
+        max_length=150,
+        help_text="Neither: each person who has no limit of that kind.",
+        widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off", "list": "limit-teams"}),
+    )
+    limit = forms.IntegerField(
+        label="Limit",
+        required=False,
+        min_value=0,
+        help_text="Empty: this person is not limited.",
+        widget=forms.NumberInput(attrs={"class": "form-control", "autocomplete": "off"}),
+    )
+    unit = forms.ChoiceField(label="Of", choices=QuotaUnit.choices, widget=forms.Select(attrs={"class": "form-select"}))
+    window = forms.ChoiceField(
+        label="Per", choices=QuotaWindow.choices, widget=forms.Select(attrs={"class": "form-select"})
+    )

@@ -12,7 +12,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from gateway.broker import wait_within
+from gateway.broker import end_task, wait_within
 from gateway.exchange import Exchange
 from gateway.quotas.answers import describe, refuse, refuse_unknown
 from gateway.quotas.meters import Meter, Meters
@@ -163,8 +163,11 @@ class QuotaBook:
 
     async def _send(self) -> None:
         """Send the batch that is made; raises what Redis's client raises, and the batch stays."""
-        exchanging = self._store.exchange(self._redis, self._number, self._parts)
-        totals = await wait_within(asyncio.create_task(exchanging), _ANSWER_WITHIN_S)
+        exchanging = asyncio.create_task(self._store.exchange(self._redis, self._number, self._parts))
+        try:
+            totals = await wait_within(exchanging, _ANSWER_WITHIN_S)
+        finally:
+            await end_task(exchanging)
         for meter, total in zip(self._sent, totals, strict=True):
             if total is None:
                 meter.put_back()

@@ -35,7 +35,7 @@ def visible_keys(actor: Actor) -> QuerySet[ApiKey]:
 
 def find_key(actor: Actor, pk: int) -> ApiKey:
     """Return a key the actor may see; raise KeyRefused."""
-    key = visible_keys(actor).filter(pk=pk).first()
+    key = visible_keys(actor).filter(pk=pk).first() if abs(pk) < 2**63 else None
     if key is None:
         raise KeyRefused("not_found", "API key not found", status=404)
     return key
