@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
 
 from accounts.domain.actors import Actor
 from accounts.domain_admin import DomainAdmin
@@ -58,9 +59,10 @@ class InstanceAdmin(InstanceDomainAdmin):
         delete_instance(actor=actor, instance=row)
 
     @admin.display(description="options")
-    def shown_options(self, instance: Instance) -> dict[str, Any]:
+    def shown_options(self, instance: Instance) -> str:
         """Show the options without secrets."""
-        return describe_options(instance, with_secrets=False)
+        shown = json.dumps(describe_options(instance, with_secrets=False), indent=2, ensure_ascii=False)
+        return format_html("<pre>{}</pre>", shown)
 
     @admin.action(description="Start selected instances", permissions=["view"])
     def start(self, request: HttpRequest, queryset: QuerySet[Instance]) -> None:

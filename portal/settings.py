@@ -49,7 +49,7 @@ CONTENT_SECURITY_POLICY = {
 INSTALLED_APPS = [
     # daphne takes over `runserver`; it brings Twisted (25 MB in every process), so only that command loads it
     *(["daphne"] if sys.argv[1:2] == ["runserver"] else []),
-    "django.contrib.admin",
+    "portal.admin_app.CorralAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

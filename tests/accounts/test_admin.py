@@ -262,7 +262,8 @@ def test_only_administrators_get_in(db: None, role: Role) -> None:
     client = Client()
     client.force_login(make_user("otto", role))
 
-    assert client.get(reverse("admin:index")).status_code == 302
+    refused = client.get(reverse("admin:index"), follow=True)
+    assert (refused.status_code, len(refused.redirect_chain)) == (403, 1)
     for model in MODELS:
         assert client.post(reverse(f"{named(model)}_changelist"), {"action": "stop"}).status_code == 302
 
@@ -271,3 +272,19 @@ def test_what_others_registered_shows_no_secret_either() -> None:
     """Packages register models of their own, with tokens and recovery codes among their columns."""
     allowed = {*MODELS}
     assert {model for model in site.site._registry if model not in allowed} == set()
+
+
+def test_people_sign_in_and_change_passwords_where_everybody_does(client: Client, admin: User) -> None:
+    """Django's own forms there know no second factor, no limit on guessing, and leave no audit entry."""
+    answer = Client().get("/admin/instances/instance/", follow=True)
+    assert answer.redirect_chain[-1][0].startswith(f"{reverse('login')}?next=")
+    wrong = {"username": "ada", "password": SECRET}
+    assert Client().post("/admin/login/", wrong).status_code == 302
+    assert not Client().post("/admin/login/", wrong).wsgi_request.user.is_authenticated
+    words = {"old_password": SECRET, "new_password1": "correct horse battery", "new_password2": "correct horse battery"}
+
+    assert client.post("/admin/password_change/", words).status_code == 404
+
+    admin.refresh_from_db()
+    assert admin.check_password(SECRET)
+    assert "password_change" not in client.get("/admin/").content.decode()
