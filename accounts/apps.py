@@ -9,5 +9,5 @@ class AccountsConfig(AppConfig):
     name = "accounts"
 
     def ready(self) -> None:
-        """Import what listens to signing in and out."""
-        from accounts import audit_receivers  # noqa: F401, PLC0415  registration is the purpose of the import
+        """Import what listens to people signing in and out."""
+        from accounts import audit_receivers, receivers  # noqa: F401, PLC0415  registration is the purpose of the import

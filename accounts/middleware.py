@@ -9,8 +9,10 @@ from inspect import iscoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import reverse
 from django.utils.decorators import sync_and_async_middleware
+from django.utils.deprecation import MiddlewareMixin
 
 from accounts.domain.origins import Origin, use_origin
+from accounts.domain.sessions import note_seen
 from accounts.enums import AuditSource
 
 #: Ids that clients choose are kept only in the form ids have, as they are shown and exported.
@@ -52,3 +54,14 @@ def find_source(path: str) -> AuditSource:
     if path.startswith("/api/"):
         return AuditSource.API
     return AuditSource.ADMIN_SITE if path.startswith(reverse("admin:index")) else AuditSource.PAGE
+
+
+class SessionUse(MiddlewareMixin):
+    """Keeps when sessions were last used."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        """Note the use by somebody signed in, if this request has looked who it is."""
+        user = getattr(request, "_cached_user", None)  # asking ``request.user`` would read the database for nothing
+        if user is not None and user.is_authenticated and request.session.session_key:
+            note_seen(session_key=request.session.session_key)
+        return response

@@ -19,6 +19,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
+from accounts.oidc import OidcProvider, find_provider_fault
 from instances.domain.groups import Group
 from instances.domain.matrix import Matrix, MatrixError, MatrixOptions
 from instances.domain.names import find_name_fault
@@ -118,6 +119,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     session_hours: Annotated[
         Annotated[int, Meta(ge=1, le=8760)], doc("Hours after which people must sign in again.")
     ] = 336
+    oidc_providers: Annotated[
+        list[OidcProvider],
+        doc(
+            "Providers to sign in by (OpenID Connect) as JSON; docs/people.md says what each may have.",
+            secret=True,
+            example='[{"id": "acme", "name": "Acme", "server_url": "https://id.acme.example", "client_id": "corral", '
+            '"client_secret": "...", "roles": {"it": "admin"}}]',
+        ),
+    ] = msgspec.field(default_factory=list)
 
     # Engines
     backends_llama_cpp_command: Annotated[
@@ -343,6 +353,8 @@ def check_values(settings: Settings) -> None:
         )
     if settings.registration not in {"off", "approval", "open"}:
         raise SettingsError(f"CORRAL_REGISTRATION must be off, approval or open, not {settings.registration!r}.")
+    if fault := find_provider_fault(settings.oidc_providers):
+        raise SettingsError(f"CORRAL_OIDC_PROVIDERS can't be used: {fault}.")
     check_swap_policy(settings)
     if not is_time_zone(settings.time_zone):
         raise SettingsError(f"CORRAL_TIME_ZONE must be a name such as Europe/Berlin, not {settings.time_zone!r}.")

@@ -8,6 +8,7 @@ from pathlib import Path
 import dj_database_url
 from csp.constants import NONE, SELF
 
+from accounts.oidc import allauth_apps
 from portal import __version__
 from portal.env import SettingsError, load_settings
 from portal.secret_key import read_or_create_secret_key
@@ -61,6 +62,11 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "accounts",
     "gallery",
     "instances",
@@ -74,6 +80,8 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "accounts.middleware.SessionUse",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -128,6 +136,31 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
 
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+ACCOUNT_ADAPTER = "accounts.signin.account.AccountAdapter"
+ACCOUNT_FORMS = {"login": "accounts.forms.SignInForm"}
+ACCOUNT_LOGIN_METHODS = {"username"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_REAUTHENTICATION_METHODS = ["password", "mfa"]
+ACCOUNT_SESSION_REMEMBER = True  # SESSION_COOKIE_AGE alone decides
+ACCOUNT_RATE_LIMITS = {
+    "login": "30/m/ip",
+    "login_failed": "10/m/ip,5/300s/key",  # the key is the account
+    "signup": "20/m/ip",
+    "reauthenticate": "10/m/user",
+}
+MFA_ADAPTER = "accounts.signin.second_factor.SecondFactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_ALLOW_UNVERIFIED_EMAIL = True  # no address is verified, and none needed
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not CORRAL.https  # browsers allow it on localhost only
+SOCIALACCOUNT_ADAPTER = "accounts.signin.providers.ProviderAdapter"
+SOCIALACCOUNT_PROVIDERS = {"openid_connect": {"APPS": allauth_apps(CORRAL.oidc_providers)}}
+SOCIALACCOUNT_LOGIN_ON_GET = True  # a form may not lead to another site under our content security policy
+SOCIALACCOUNT_EMAIL_VERIFICATION = "none"
+
 # Language and time
 LANGUAGE_CODE = "en"
 TIME_ZONE = CORRAL.time_zone
@@ -143,7 +176,14 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 
-# Redis: broker, results, channel layer, log streams
+# Redis: counts of sign-in attempts, broker, results, channel layer, log streams
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": CORRAL.effective_redis_url,
+        "KEY_PREFIX": "corral",
+    }
+}
 CELERY_BROKER_URL = CORRAL.effective_redis_url.replace("unix://", "redis+socket://")
 CELERY_RESULT_BACKEND = CELERY_BROKER_URL
 CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts.domain.actors import Actor, actor_for
@@ -17,7 +17,7 @@ from accounts.domain.people import describe, save_new_user
 from accounts.domain.rights import is_manager_of_people, require_admin, require_team_manager
 from accounts.enums import Registration, Role
 from accounts.errors import InvalidPerson, InvitationNotFound, NotAllowed
-from accounts.models import Invitation, Team, User
+from accounts.models import Invitation, InvitationQuerySet, Team, User
 
 LONGEST_DAYS = 90
 DEFAULT_DAYS = 7
@@ -58,9 +58,9 @@ def require_inviter(actor: Actor, role: Role, team: Team | None) -> None:
         require_admin(actor)
 
 
-def visible_invitations(actor: Actor) -> QuerySet[Invitation]:
+def visible_invitations(actor: Actor) -> InvitationQuerySet:
     """Return the invitations the actor may see and withdraw, newest first: all, or those into teams they manage."""
-    found = Invitation.objects.select_related("team__group", "created_by", "used_by")
+    found = InvitationQuerySet(Invitation).select_related("team__group", "created_by", "used_by")
     if is_manager_of_people(actor):
         return found
     if actor.user is None or actor.is_limited_to_instances:

@@ -31,7 +31,7 @@ def deactivate_user(*, actor: Actor, user: User) -> None:
     require_other_person(actor, user, "deactivate")
     require_another_administrator(user)
     set_active(actor, user, active=False)
-    end_sessions(user)
+    end_sessions(actor=actor, user=user)
     announce_keys_changed()
 
 
@@ -69,7 +69,7 @@ def delete_user(*, actor: Actor, user: User, heir: User | None = None) -> None:
         raise InvalidPerson("heir: it must be another person, who is active.")
     person_leaves.send(sender=User, actor=actor, user=user, heir=heir)
     Invitation.objects.open().filter(created_by=user).delete()
-    end_sessions(user)
+    end_sessions(actor=actor, user=user)
     after = {"heir": heir.get_username()} if heir else None
     record_change(actor=actor, action="user.delete", target=user, before=describe(user), after=after)
     user.delete()

@@ -12,6 +12,7 @@ from accounts.domain.actors import Actor
 from accounts.domain.administrators import require_another_administrator
 from accounts.domain.audit import read_fields, record_change
 from accounts.domain.rights import require_admin
+from accounts.domain.sessions import end_sessions
 from accounts.domain.teams import add_member
 from accounts.enums import Role
 from accounts.errors import NotAllowed, PersonNotFound
@@ -52,6 +53,8 @@ def save_new_user(user: User, password: str | None) -> None:
         validate_password(password, user)
         user.set_password(password)
     user.full_clean()
+    if User.objects.filter(username__iexact=user.username).exists():  # people sign in by it in any case
+        raise ValidationError({"username": "A user with that username already exists."})
     try:
         with transaction.atomic():
             user.save()
@@ -71,6 +74,7 @@ def set_password(*, actor: Actor, user: User, password: str) -> None:
     user.set_password(password)
     user.save(update_fields=["password"])
     record_change(actor=actor, action="user.set_password", target=user)
+    end_sessions(actor=actor, user=user)
 
 
 @transaction.atomic

@@ -27,6 +27,7 @@ from tests.system.stack import ROOT
 
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 READS_ONLY = "exempt: it answers a question and changes nothing"
+CONFIRMS = "exempt: it says again who asks, and changes nothing"
 INFERENCE = "exempt: a request to an engine; the activity has it"
 
 AUDITED = {
@@ -58,7 +59,37 @@ AUDITED = {
     "POST login": "session.sign_in",
     "PUT login": "session.sign_in",
     "POST logout": "session.sign_out",
+    "POST login/code": "session.sign_in",
+    "POST login/passkey": "session.sign_in",
+    "POST login/confirm": CONFIRMS,
+    "POST login/confirm/code": CONFIRMS,
+    "POST login/confirm/passkey": CONFIRMS,
     "POST setup/<str:token>": "user.create",
+    "POST invitation/<str:token>": "invitation.accept",
+    "POST register": "user.register",
+    "POST profile/details": "user.update",
+    "POST profile/password": "user.set_password",
+    "POST profile/sessions/end": "session.end",
+    "POST profile/sessions/<int:session_id>/end": "session.end",
+    "POST profile/app": "user.add_second_factor",
+    "POST profile/app/remove": "user.remove_second_factor",
+    "POST profile/recovery-codes/new": "user.add_second_factor",
+    "POST profile/passkeys/add": "user.add_second_factor",
+    "POST profile/passkeys/<int:pk>/rename": "exempt: a name that only its person sees",
+    "POST profile/passkeys/<int:pk>/remove": "user.remove_second_factor",
+    "POST people/invite": "invitation.create",
+    "POST people/invitations/<int:invitation_id>/withdraw": "invitation.withdraw",
+    "POST people/<int:user_id>/role": "user.change_role",
+    "POST people/<int:user_id>/activate": "user.activate",
+    "POST people/<int:user_id>/deactivate": "user.deactivate",
+    "POST people/<int:user_id>/password": "user.set_password",
+    "POST people/<int:user_id>/delete": "user.delete",
+    "POST teams": "team.create",
+    "POST teams/<int:team_id>/rename": "team.update",
+    "POST teams/<int:team_id>/delete": "team.delete",
+    "POST teams/<int:team_id>/members": "team.add_member",
+    "POST teams/<int:team_id>/members/<int:user_id>/remove": "team.remove_member",
+    "POST teams/<int:team_id>/members/<int:user_id>/manager": "team.set_manager",
     "POST instances/new": "instance.create",
     "POST instances/<instance:name>/edit": "instance.update",
     "POST instances/<instance:name>/start": "instance.start",

@@ -24,8 +24,8 @@ def test_people_sign_in_and_go_on_to_where_they_wanted() -> None:
     create_admin(username="ada", password=PASSWORD)
     client = Client()
     assert client.get("/login/").status_code == 200
-    assert client.post("/login/", {"username": "ada", "password": "wrong"}).status_code == 422
-    fields = {"username": "ada", "password": PASSWORD, "next": "/instances/x/"}
+    assert client.post("/login/", {"login": "ada", "password": "wrong"}).status_code == 422
+    fields = {"login": "ada", "password": PASSWORD, "next": "/instances/x/"}
     assert client.post("/login/", fields).headers["Location"] == "/instances/x/"
     assert client.get("/login/").headers["Location"] == "/"
     assert client.get("/logout/").status_code == 405
@@ -35,14 +35,17 @@ def test_people_sign_in_and_go_on_to_where_they_wanted() -> None:
 
 def test_nobody_is_sent_to_another_site() -> None:
     create_admin(username="ada", password=PASSWORD)
-    fields = {"username": "ada", "password": PASSWORD, "next": "https://evil.example/"}
+    fields = {"login": "ada", "password": PASSWORD, "next": "https://evil.example/"}
     assert Client().post("/login/", fields).headers["Location"] == "/"
 
 
 def test_an_inactive_person_does_not_get_in() -> None:
     create_admin(username="ada", password=PASSWORD)
     User.objects.update(is_active=False)
-    assert Client().post("/login/", {"username": "ada", "password": PASSWORD}).status_code == 422
+    answer = Client().post("/login/", {"login": "ada", "password": PASSWORD})
+    assert answer.status_code == 403
+    assert "deactivated" in answer.content.decode()
+    assert not answer.wsgi_request.user.is_authenticated
 
 
 def test_the_link_makes_the_first_administrator_once() -> None:
