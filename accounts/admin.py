@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.db.models import QuerySet
@@ -21,7 +20,6 @@ admin.site.unregister(Group)  # a group is a team: see TeamAdmin
 for model in list(admin.site._registry):  # noqa: SLF001  Django has no public list of them
     if model._meta.app_label in ("account", "socialaccount", "mfa"):  # noqa: SLF001  as above
         admin.site.unregister(model)  # allauth's rows hold secrets; its pages change them
-admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # one door, with its second step
 
 
 @admin.register(User)
