@@ -9,6 +9,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from accounts.domain.invitations import DEFAULT_DAYS, LONGEST_DAYS
+from accounts.domain.teams import LARGEST_ID
 from accounts.enums import QuotaUnit, QuotaWindow, Role
 from accounts.models import Team
 
@@ -120,12 +121,24 @@ class DetailsForm(forms.Form):
     email = forms.EmailField(label="E-mail address", required=False)
 
 
+class TeamField(forms.ModelChoiceField):  # type: ignore[type-arg]  # Django's class takes none at run time
+    """Choice of a team; a number that is no id of any is a wrong choice."""
+
+    def to_python(self, value: Any) -> Team | None:
+        """Return the team, None for none; raise ValidationError."""
+        text = str(value or "")
+        if text and not (text.isascii() and text.isdigit() and int(text[:11]) <= LARGEST_ID):
+            raise ValidationError(self.error_messages["invalid_choice"], code="invalid_choice")
+        team: Team | None = super().to_python(value)
+        return team
+
+
 class InvitationForm(forms.Form):
     """Whom to invite, as what and for how long."""
 
     note = forms.CharField(label="For whom", required=False, max_length=100, help_text="A note for yourself.")
     role = forms.ChoiceField(choices=Role.choices, initial=Role.MEMBER)
-    team = forms.ModelChoiceField(Team.objects.select_related("group"), required=False, empty_label="No team")
+    team = TeamField(Team.objects.select_related("group"), required=False, empty_label="No team")
     days = forms.IntegerField(label="Days the link is good", min_value=1, max_value=LONGEST_DAYS, initial=DEFAULT_DAYS)
 
 

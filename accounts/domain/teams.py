@@ -14,6 +14,8 @@ from accounts.events import announce_keys_changed
 from accounts.models import Team, User
 
 NAME_LENGTH = 100
+LARGEST_ID = 2**31 - 1
+"""Of Django's groups; databases refuse to compare with larger numbers."""
 
 
 def visible_teams(actor: Actor) -> QuerySet[Team]:
@@ -26,7 +28,7 @@ def visible_teams(actor: Actor) -> QuerySet[Team]:
 
 def find_team(actor: Actor, team_id: int) -> Team:
     """Return the team with this id; raise TeamNotFound also when the actor may not see it."""
-    team = visible_teams(actor).filter(pk=team_id).first()
+    team = visible_teams(actor).filter(pk=team_id).first() if 0 < team_id <= LARGEST_ID else None
     if team is None:
         raise TeamNotFound(f"There is no team {team_id}, or you are not in it.")
     return team
