@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from accounts import audit_views, quota_views
+from accounts import quota_views
 from accounts.pages import page_routes, public
-from accounts.views import joining, people, profile, teams
+from accounts.views import audit, joining, people, profile, teams
 from accounts.views.identity import urlpatterns as identity_routes
 from accounts.views.signing_in import SignInView, SignOutView, set_up
 
@@ -21,9 +21,9 @@ urlpatterns: list[URLPattern] = [
     *page_routes("setup/<str:token>/", set_up, "setup"),
     *page_routes("limits/", quota_views.show_limits, "limits"),
     *page_routes("limits/<int:pk>/delete/", quota_views.delete_limit, "limit-delete"),
-    *page_routes("audit/", audit_views.show_audit, "audit"),
-    *page_routes("audit/export/", audit_views.export_audit, "audit-export"),
-    *page_routes("audit/<int:pk>/", audit_views.show_entry, "audit-entry"),
+    *page_routes("audit/", audit.show_audit, "audit"),
+    *page_routes("audit/export/", audit.export_audit, "audit-export"),
+    *page_routes("audit/<int:pk>/", audit.show_entry, "audit-entry"),
     *page_routes("invitation/<str:token>/", joining.accept, "invitation"),
     *page_routes("register/", joining.join, "register"),
     *identity_routes,
