@@ -1,153 +1,165 @@
-"""People and keys in Django's admin site, for inspection. Secrets and their hashes are never shown."""
+"""People, teams and keys in Django's admin site, for inspection. Secrets and their hashes are never shown."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
-from django.contrib.auth.admin import UserAdmin
-from django.db.models import Model, QuerySet
+from django.contrib.auth.models import Group
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from accounts.domain.keys import revoke_key
-from accounts.events import announce_keys_changed
-from accounts.models import ApiKey, HourlyUsage, RequestRecord, User
+from accounts.domain.actors import Actor
+from accounts.domain.invitations import withdraw_invitation
+from accounts.domain.keys import delete_key, revoke_key
+from accounts.domain.leaving import activate_user, deactivate_user, delete_user
+from accounts.domain.quotas import delete_quota
+from accounts.domain.teams import delete_team
+from accounts.domain_admin import DomainAdmin
+from accounts.models import ApiKey, AuditEntry, HourlyUsage, Invitation, Quota, RequestRecord, Team, User, UserSession
+
+admin.site.unregister(Group)  # a group is a team: see TeamAdmin
+for model in list(admin.site._registry):  # noqa: SLF001  Django has no public list of them
+    if model._meta.app_label in ("account", "socialaccount", "mfa"):  # noqa: SLF001  as above
+        admin.site.unregister(model)  # allauth's rows hold secrets; its pages change them
 
 
 @admin.register(User)
-class PersonAdmin(UserAdmin):  # type: ignore[type-arg]  # Django's class takes no type argument at run time
-    """People. The role decides; Django's own flags follow from it and are not shown as something to set."""
+class PersonAdmin(DomainAdmin):
+    """People. What they own passes to who deletes them."""
 
-    list_display = ("username", "email", "role", "is_active", "last_login")
-    list_filter = ("role", "is_active", "groups")
+    list_display = ("username", "email", "role", "is_active", "awaits_approval", "last_login", "date_joined")
+    list_filter = ("role", "is_active", "awaits_approval", "groups")
+    search_fields = ("username", "email", "first_name", "last_name")
     fieldsets = (
-        (None, {"fields": ("username", "password")}),
-        ("Person", {"fields": ("first_name", "last_name", "email")}),
-        ("Rights", {"fields": ("role", "groups", "is_active")}),
+        (None, {"fields": ("username", "first_name", "last_name", "email")}),
+        ("Rights", {"fields": ("role", "groups", "is_active", "awaits_approval")}),
         ("Dates", {"fields": ("last_login", "date_joined")}),
     )
-    add_fieldsets = ((None, {"classes": ("wide",), "fields": ("username", "role", "password1", "password2")}),)
-    filter_horizontal = ("groups",)
-    readonly_fields = ("last_login", "date_joined")
+    actions = ("activate", "deactivate")
 
-    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        """Save the teams too, then have everybody's rights looked up again: a demotion counts at once."""
-        super().save_related(request, form, formsets, change)
-        announce_keys_changed()
+    def delete_row(self, actor: Actor, row: User) -> None:
+        """Delete the person, with their keys and sessions."""
+        delete_user(actor=actor, user=row)
 
-    def delete_model(self, request: HttpRequest, obj: User) -> None:
-        """Delete the person and with them their keys."""
-        super().delete_model(request, obj)
-        announce_keys_changed()
+    @admin.action(description="Let selected people in", permissions=["view"])
+    def activate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        """Activate, or approve, each."""
+        self.do_each(request, queryset, lambda actor, user: activate_user(actor=actor, user=user), "let in")
 
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        """Delete several people and their keys."""
-        super().delete_queryset(request, queryset)
-        announce_keys_changed()
+    @admin.action(description="Deactivate selected people", permissions=["view"])
+    def deactivate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        """Shut each out; the last administrator stays."""
+        self.do_each(request, queryset, lambda actor, user: deactivate_user(actor=actor, user=user), "deactivated")
+
+
+@admin.register(Team)
+class TeamAdmin(DomainAdmin):
+    """Teams; members and managers are changed on their own pages."""
+
+    list_display = ("name", "created_at")
+    list_select_related = ("group",)
+    search_fields = ("group__name", "managers__username")
+
+    def delete_row(self, actor: Actor, row: Team) -> None:
+        """Delete the team with the shares it has."""
+        delete_team(actor=actor, team=row)
+
+
+@admin.register(Invitation)
+class InvitationAdmin(DomainAdmin):
+    """Invitations. The token is stored nowhere, its hash is not shown."""
+
+    list_display = ("__str__", "role", "team", "created_by", "created_at", "expires_at", "used_at", "withdrawn_at")
+    list_filter = ("role",)
+    list_select_related = ("team__group", "created_by")
+    search_fields = ("note", "created_by__username", "used_by__username")
+    exclude = ("token_hash",)
+    actions = ("withdraw",)
+
+    @admin.action(description="Withdraw selected invitations", permissions=["view"])
+    def withdraw(self, request: HttpRequest, queryset: QuerySet[Invitation]) -> None:
+        """End each that nobody has accepted."""
+        self.do_each(
+            request, queryset, lambda actor, row: withdraw_invitation(actor=actor, invitation_id=row.pk), "withdrawn"
+        )
+
+
+@admin.register(UserSession)
+class UserSessionAdmin(DomainAdmin):
+    """Where people are signed in. The session's key, which is a secret, is not shown."""
+
+    list_display = ("user", "client_address", "user_agent", "created_at", "last_seen_at")
+    list_select_related = ("user",)
+    search_fields = ("user__username", "=client_address")
+    exclude = ("session_key",)
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's class takes no type argument at run time
+class ApiKeyAdmin(DomainAdmin):
     """Keys. They are made elsewhere, where the secret can be shown once; here they are looked at and revoked."""
 
     list_display = ("name", "key_hint", "kind", "user", "permission_mode", "last_used_at", "expires_at", "revoked_at")
-    list_filter = ("kind", "permission_mode")
+    list_filter = ("kind", "permission_mode", ("revoked_at", admin.EmptyFieldListFilter))
     list_select_related = ("user",)
-    search_fields = ("name", "key_hint", "user__username")
-    exclude = ("key_hash",)
-    readonly_fields = (
-        "key_hint",
-        "kind",
-        "user",
-        "permission_mode",
-        "last_used_at",
-        "revoked_at",
-        "created_at",
-        "updated_at",
-    )
+    search_fields = ("name", "key_hint", "user__username", "note")
+    exclude = ("key_hash", "former_hash")
+    readonly_fields = ("key_hint", "last_used_at", "created_at", "updated_at")
     actions = ("revoke",)
 
-    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
-        """Save what may be edited (name, limits, expiry) and have the key looked up again."""
-        super().save_model(request, obj, form, change)
-        announce_keys_changed()
+    def delete_row(self, actor: Actor, row: ApiKey) -> None:
+        """Delete the key and its limits."""
+        delete_key(actor=actor, key=row)
 
-    def delete_model(self, request: HttpRequest, obj: ApiKey) -> None:
-        """Delete a key and its record."""
-        super().delete_model(request, obj)
-        announce_keys_changed()
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        """Delete several keys."""
-        super().delete_queryset(request, queryset)
-        announce_keys_changed()
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody adds keys here: the secret would be lost."""
-        return False
-
-    @admin.action(description="Revoke selected keys", permissions=["change"])
+    @admin.action(description="Revoke selected keys", permissions=["view"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         """End the selected keys for good."""
-        for key in queryset:
-            revoke_key(key=key)
-        self.message_user(request, f"{len(queryset)} keys revoked.")
+        self.do_each(request, queryset, lambda actor, key: revoke_key(actor=actor, key=key), "revoked")
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's class takes no type argument at run time
-    """Base for rows that only Corral itself writes: nothing can be added, changed or deleted."""
+@admin.register(Quota)
+class QuotaAdmin(DomainAdmin):
+    """Limits. They are set on the page Limits, where it can be seen what is used of them."""
 
-    show_full_result_count = False  # there may be millions
+    list_display = ("subject", "unit", "window", "limit", "updated_at")
+    list_filter = ("unit", "window")
+    list_select_related = ("user", "group", "key")
+    search_fields = ("user__username", "group__name", "key__name")
+    readonly_fields = ("updated_at",)
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Nobody."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Nobody."""
-        return False
+    def delete_row(self, actor: Actor, row: Quota) -> None:
+        """End the limit."""
+        delete_quota(actor=actor, quota=row)
 
 
 @admin.register(RequestRecord)
-class RequestRecordAdmin(ReadOnlyAdmin):
+class RequestRecordAdmin(DomainAdmin):
     """Requests."""
 
     list_display = (
-        "finished_at",
-        "user_name",
-        "key_name",
-        "instance_name",
-        "method",
-        "path",
-        "status",
-        "outcome",
-        "prompt_tokens",
-        "completion_tokens",
-        "duration_ms",
-    )
+        "finished_at", "user_name", "key_name", "instance_name", "method", "path", "status", "outcome",
+        "prompt_tokens", "completion_tokens", "duration_ms",
+    )  # fmt: skip
     list_filter = ("outcome", "streamed", "backend_type")
     search_fields = ("=request_id", "=user_name", "=instance_name", "=requested_model")
     date_hierarchy = "finished_at"
 
 
 @admin.register(HourlyUsage)
-class HourlyUsageAdmin(ReadOnlyAdmin):
+class HourlyUsageAdmin(DomainAdmin):
     """Sums by the hour."""
 
     list_display = (
-        "hour",
-        "user_name",
-        "key_name",
-        "instance_name",
-        "requests",
-        "errors",
-        "prompt_tokens",
-        "completion_tokens",
+        "hour", "user_name", "key_name", "instance_name", "requests", "errors", "prompt_tokens", "completion_tokens",
         "cached_tokens",
-    )
+    )  # fmt: skip
     search_fields = ("=user_name", "=instance_name")
     date_hierarchy = "hour"
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(DomainAdmin):
+    """Who changed what; the page Audit shows more."""
+
+    list_display = ("created_at", "actor", "source", "action", "target_type", "target_label", "client_address")
+    list_filter = ("source", "target_type")
+    search_fields = ("=user_name", "=action", "=target_label", "=request_id")
+    date_hierarchy = "created_at"

@@ -27,6 +27,21 @@ class PermissionMode(TextChoices):
     PER_INSTANCE = "per_instance", "Chosen instances"
 
 
+class QuotaUnit(TextChoices):
+    """What a quota counts: requests that reached a model, or tokens of prompts and answers together."""
+
+    REQUESTS = "requests", "Requests"
+    TOKENS = "tokens", "Tokens"
+
+
+class QuotaWindow(TextChoices):
+    """The span of the calendar in which a quota counts, in UTC; at its end the count begins anew."""
+
+    MINUTE = "minute", "Minute"
+    DAY = "day", "Day"
+    MONTH = "month", "Month"
+
+
 class RequestOutcome(TextChoices):
     """How a request ended."""
 
@@ -34,3 +49,21 @@ class RequestOutcome(TextChoices):
     REFUSED = "refused", "Refused"
     CANCELLED = "cancelled", "Client left"
     UPSTREAM_LOST = "upstream_lost", "Engine broke off"
+
+
+class AuditSource(TextChoices):
+    """Through which door a change came."""
+
+    PAGE = "page", "Page"
+    API = "api", "API"
+    ADMIN_SITE = "admin_site", "Admin site"
+    COMMAND_LINE = "command_line", "Command line"
+    CORRAL = "corral", "Corral itself"
+
+
+class Registration(TextChoices):
+    """Whether people may make accounts without an invitation."""
+
+    OFF = "off", "Off"
+    APPROVAL = "approval", "With an administrator's approval"
+    OPEN = "open", "Open"

@@ -8,13 +8,17 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import resolve_url
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect, render, resolve_url
 from django.urls import URLPattern, path
+from django.views.decorators.cache import never_cache
 from django_htmx.middleware import HtmxDetails
 
 from accounts.domain.actors import ANONYMOUS, Actor, actor_for
+from accounts.errors import AccountError
 from accounts.models import User
 
 P = ParamSpec("P")
@@ -64,3 +68,52 @@ def page_actor(request: HttpRequest) -> Actor:
 def page_routes(route: str, view: Page, name: str, **options: Any) -> list[URLPattern]:
     """Return a page's route with a slash at its end, and without, since a redirect would lose the body of a POST."""
     return [path(route, view, options, name=name), path(route.rstrip("/"), view, options)]
+
+
+def account_page(view: Callable[Concatenate[PageRequest, P], HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """Let people in, and turn what the domain refuses into an answer they can read.
+
+    A page that can't be shown is a 404 or 403; an action that is refused leads back with a message.
+    """
+
+    @wraps(view)
+    def answering(request: PageRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        try:
+            return view(request, *args, **kwargs)
+        except AccountError as error:
+            if error.status == 404:
+                raise Http404(str(error)) from error
+            if request.method in ("GET", "HEAD") and error.status == 403:
+                raise PermissionDenied(str(error)) from error
+            messages.error(request, str(error))
+        except ValidationError as error:
+            messages.error(request, " ".join(error.messages))
+        return redirect(came_from(request))
+
+    return never_cache(require_person(answering))
+
+
+def own_page(view: Callable[Concatenate[PageRequest, P], HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """As ``account_page``, for what only somebody signed in has, whatever ``require_management_auth`` says."""
+
+    @wraps(view)
+    def answering(request: PageRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        if not request.user.is_authenticated:
+            return redirect_to_login(request.get_full_path() if request.method == "GET" else resolve_url("/"))
+        return view(request, *args, **kwargs)
+
+    return account_page(answering)
+
+
+def refuse_for_now(request: HttpRequest) -> HttpResponse:
+    """Say that nobody can sign in while Redis, which counts the attempts, does not answer."""
+    response = render(request, "accounts/not_now.html", status=503)
+    response["Retry-After"] = "10"
+    return response
+
+
+def came_from(request: HttpRequest) -> str:
+    """Return the page of ours that an action was asked from, the first page if that is not known."""
+    referer = urlsplit(request.headers.get("Referer", ""))
+    is_ours = referer.netloc == request.get_host() and referer.path.startswith("/") and referer.path != request.path
+    return referer._replace(scheme="", netloc="", fragment="").geturl() if is_ours else resolve_url("/")

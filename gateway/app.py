@@ -48,6 +48,7 @@ from gateway.model_list import ModelList
 from gateway.model_proxy import ModelProxyRoutes
 from gateway.peers import Peers
 from gateway.pool import ConnectionPool
+from gateway.quotas import NO_QUOTA_SOURCE, QuotaBook, QuotaSource
 from gateway.report import Reporter, name_process
 from gateway.router_mode import RouterModeRoutes
 from gateway.routes import RouteTable
@@ -215,13 +216,15 @@ def build_gateway(
     commands: Commands | None = None,
     recorder: Recorder | None = None,
     finish: Callable[[Exchange], None] = discard,
+    quota_source: QuotaSource = NO_QUOTA_SOURCE,
 ) -> GatewayApp:
     """Put a gateway together.
 
     `load_snapshot` reads every instance, `find_principal` finds a key by its SHA-256 in hex; both run in threads.
     `channel_layer` brings the events (group `events`), `session_principal` finds who is signed in on a page, `commands`
-    stops instances, `recorder` keeps a row for each request, `finish` is called with every exchange that is over. Opens
-    no connection and starts nothing; that happens with the first lifespan event or request.
+    stops instances, `recorder` keeps a row for each request, `finish` is called with every exchange that is over,
+    `quota_source` knows what was recorded: without it whoever is limited is refused. Opens no connection and starts
+    nothing; that happens with the first lifespan event or request.
     """
     threads = ThreadPoolExecutor(_DATABASE_THREADS, thread_name_prefix="gateway-database")
 
@@ -260,7 +263,8 @@ def build_gateway(
     routes.add_listener(reporter.publish_now)
     routes.add_listener(lambda: pool.retain(_list_endpoints(routes)))
     metrics = Metrics(routes, process, count_dropped=lambda: recorder.dropped if recorder is not None else 0)
-    background = {"report": lambda: reporter.run(activity, demand)}
+    quotas = QuotaBook(redis, process, source=quota_source, threads=threads)
+    background = {"report": lambda: reporter.run(activity, demand), "quotas": quotas.run}
     if config.has_metrics:
         background["metrics"] = lambda: metrics.run(redis)
     runtime = Runtime(
@@ -283,6 +287,7 @@ def build_gateway(
         max_upload_bytes=config.max_upload_bytes,
         spool_folder=config.spool_folder,
         body_memory_bytes=config.body_memory_bytes,
+        quotas=quotas,
     )
     commands = commands or NoCommands()
 
@@ -296,13 +301,14 @@ def build_gateway(
         llama_cpp=LlamaCppRoutes(serving),
         model_proxy=ModelProxyRoutes(serving, commands),
         instance_proxy=InstanceProxyRoutes(serving),
-        router_mode=RouterModeRoutes(serving),
+        router_mode=RouterModeRoutes(serving, commands),
         control=ControlRoutes(serving, commands),
         scrape=ScrapeRoute(serving, render),
     )
 
     def conclude(exchange: Exchange) -> None:
         end_reading(exchange)
+        quotas.conclude(exchange)
         if config.has_metrics:
             metrics.observe(exchange)
         if recorder is not None:

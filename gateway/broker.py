@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redis.asyncio import Connection, Redis
 
@@ -27,7 +27,7 @@ def make_broker(redis_url: str, on_connection: Callable[[], None] | None = None)
     return Redis.from_url(redis_url, redis_connect_func=greet)
 
 
-async def end_task(task: asyncio.Task[None]) -> None:
+async def end_task(task: asyncio.Task[Any]) -> None:
     """Cancel a task that talks to Redis and return when it has ended.
 
     redis-py 8.1 loses a cancellation that arrives while it opens a connection, so it is repeated.

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import msgspec
 
 from gateway.body import begin_body
-from gateway.commands import Commands, require_manager
+from gateway.commands import Caller, Commands, require_manager
 from gateway.errors import STRING, forbidden_instance, send_json, unknown_model, wrong_method
 from gateway.exchange import Exchange
 from gateway.serving import Serving
@@ -80,7 +80,7 @@ class ControlRoutes:
         running = [
             route.instance_id for route in routes if route.state in _LIVE and principal.may_use(route.instance_id)
         ]
-        await self._commands.stop(principal, running)
+        await self._commands.stop(Caller.of(exchange, principal), running)
         await self._serving.look_again()
 
     async def _unload_one(self, exchange: Exchange, principal: Principal, name: str) -> None:
@@ -93,7 +93,7 @@ class ControlRoutes:
         if not principal.may_use(route.instance_id):
             raise forbidden_instance()
         if route.state in _LIVE or route.state == "backoff":
-            await self._commands.stop(principal, [route.instance_id])
+            await self._commands.stop(Caller.of(exchange, principal), [route.instance_id])
             await self._serving.look_again()
 
     async def _send(self, exchange: Exchange, answer: object) -> None:

@@ -107,8 +107,8 @@ class DirectWay:
         headers, query = scope["headers"], scope["query_string"]
         principal = self._authenticator.recall_inference(headers, query)
         kind = find_header(headers, b"content-type")
-        if principal is None or is_multipart(kind) or not self._routes.is_loaded:
-            return None
+        if principal is None or principal.quotas or is_multipart(kind) or not self._routes.is_loaded:
+            return None  # the totals that a quota needs may have to be asked for first
         try:
             named = name_body(kind, client.peek_body(), find_query_model(query))
             route, wanted = self._routes.resolve_model(named.model) or (None, None)

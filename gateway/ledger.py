@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from django.db import DataError, IntegrityError, connection, transaction
 
+from accounts.domain.key_use import note_keys_used
 from accounts.models import ApiKey, HourlyUsage, RequestRecord, User
 from gateway.accounting.entry import CLIENT_CLOSED_REQUEST, RequestEntry
 
@@ -60,6 +61,7 @@ _NAME_COLUMNS = {"user_name": "text", "key_name": "text", "instance_name": "text
 _SUM_COLUMNS = {
     "requests": "bigint",
     "errors": "bigint",
+    "refused": "bigint",
     "prompt_tokens": "bigint",
     "completion_tokens": "bigint",
     "cached_tokens": "bigint",
@@ -127,6 +129,11 @@ def _store(entries: Sequence[RequestEntry]) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         _insert(cursor, _RECORDS, _RECORD_COLUMNS, rows)
         _insert(cursor, _HOURS, _KEY_COLUMNS | _NAME_COLUMNS | _SUM_COLUMNS, hours, _ADD_UP)
+    if keys:
+        note_keys_used(
+            [key for key in keys if key is not None],
+            datetime.fromtimestamp(max(entry.finished_at for entry in entries), UTC),
+        )
 
 
 def _find_names(entries: Sequence[RequestEntry]) -> tuple[dict[int | None, str], dict[int | None, str]]:
@@ -156,14 +163,16 @@ def _make_row(
     )
     total = sums.get(place)
     if total is None:
-        total = sums[place] = [user_name or "", key_name or "", instance_name, 0, 0, 0, 0, 0, 0]
+        total = sums[place] = [user_name or "", key_name or "", instance_name, 0, 0, 0, 0, 0, 0, 0]
     total[3] += 1
     if entry.outcome == "upstream_lost" or (entry.status >= 400 and entry.status != CLIENT_CLOSED_REQUEST):
         total[4] += 1
-    total[5] += entry.prompt_tokens
-    total[6] += entry.completion_tokens
-    total[7] += entry.cached_tokens
-    total[8] += duration_ms
+    if entry.outcome == "refused":
+        total[5] += 1
+    total[6] += entry.prompt_tokens
+    total[7] += entry.completion_tokens
+    total[8] += entry.cached_tokens
+    total[9] += duration_ms
     return (
         entry.request_id,
         _to_time(entry.finished_at),

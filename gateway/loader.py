@@ -12,9 +12,11 @@ from django.conf import settings
 from django.db import close_old_connections
 from django.db.models import FilteredRelation, Q
 
+from accounts.domain.quotas import count_used, find_limits
+from accounts.domain.windows import find_window
 from accounts.enums import PermissionMode
-from accounts.models import ApiKey
-from gateway.structs import Principal, PrincipalKind, Route, Snapshot
+from accounts.models import ApiKey, User
+from gateway.structs import Principal, PrincipalKind, Quota, Route, Snapshot
 from instances.backends.registry import get_backend
 from instances.domain.preview import describe_command_in_one_line
 from instances.domain.runs import derive_upstream_key
@@ -99,19 +101,49 @@ def find_principal(key_hash: str) -> Principal | None:
     A key never exceeds its owner: operators' keys open every instance, others what their owner may see; a key of mode
     `per_instance` only those of its list. Raises `django.db.DatabaseError`.
     """
-    key = ApiKey.objects.usable().filter(key_hash=key_hash).select_related("user").first()
+    key = ApiKey.objects.usable().with_secret(key_hash).select_related("user").first()
     if key is None:
         return None
+    ends = [key.expires_at] if key.key_hash == key_hash else [key.expires_at, key.former_ends_at]
     kind: PrincipalKind = "management" if key.kind == "management" else "inference"
     return Principal(
         kind=kind,
         key_id=key.pk,
         user_id=key.user_id,
         instances=_find_usable_instances(key),
-        expires_at=_to_epoch(key.expires_at),
+        expires_at=min((end.timestamp() for end in ends if end is not None), default=None),
         can_start=key.can_start,
         can_evict=key.can_evict,
+        quotas=find_quotas(key.user, key),
     )
+
+
+def find_quotas(user: User, key: ApiKey | None = None) -> tuple[Quota, ...]:
+    """What limits a person's requests, with a key or from a page. Raises `django.db.DatabaseError`."""
+    return tuple(
+        Quota(
+            counter=limit.counter,
+            unit=limit.unit,
+            window=limit.window,
+            limit=limit.limit,
+            whose=limit.whose,
+        )
+        for limit in find_limits(user, key)
+    )
+
+
+class RecordedUse:
+    """What quotas need of the calendar and the database (`gateway.quotas.QuotaSource`)."""
+
+    def find_window(self, window: str, moment: float) -> tuple[float, float]:
+        """When the window around a moment begins and ends, in seconds since the epoch."""
+        return find_window(window, moment)
+
+    @staticmethod
+    @_with_own_connection
+    def count_used(counters: Mapping[str, float]) -> dict[str, int]:
+        """What each counter stands at since its window began. Raises `django.db.DatabaseError`."""
+        return count_used(counters)
 
 
 def _find_usable_instances(key: ApiKey) -> frozenset[int] | None:

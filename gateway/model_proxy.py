@@ -7,7 +7,7 @@ import re
 import msgspec
 
 from gateway.body import begin_body
-from gateway.commands import Commands, require_manager
+from gateway.commands import Caller, Commands, require_manager
 from gateway.error_form import answer_error
 from gateway.errors import OPENAI, STRING, GatewayError, forbidden_instance, send_json, unknown_model, wrong_method
 from gateway.exchange import Exchange
@@ -51,7 +51,7 @@ class ModelProxyRoutes:
         if exchange.method == "DELETE" and path in (b"", b"/"):
             await self._unload(exchange, principal, route, name)
         elif exchange.method == "GET" and path == b"/load" and b"passthrough=1" not in exchange.query:
-            await self._load(exchange, raw, name)
+            await self._load(exchange, principal, raw, name, was_ready=route.is_routable)
         elif not path:
             location = exchange.raw_path + b"/" + (b"?" + exchange.query if exchange.query else b"")
             await _redirect(exchange, location, 301 if exchange.method in _SAFE_METHODS else 308)
@@ -76,23 +76,25 @@ class ModelProxyRoutes:
         if route.state in ("stopped", "failed"):
             await _answer(exchange, 409, {"status": "error", "message": f"{name} is not running"})
             return
-        await self._commands.stop(principal, [route.instance_id])
+        await self._commands.stop(Caller.of(exchange, principal), [route.instance_id])
         await self._serving.look_again()
         await _answer(exchange, 200, {"status": "ok", "message": f"{name} stopped"})
 
-    async def _load(self, exchange: Exchange, raw: bytes, name: str) -> None:
+    async def _load(self, exchange: Exchange, principal: Principal, raw: bytes, name: str, *, was_ready: bool) -> None:
         authenticator = self._serving.authenticator
         if exchange.principal is not None and exchange.principal.kind == "session":
             # Another site's link must not make a signed-in visitor load models.
             raise wrong_method(exchange.method, exchange.path, "POST")
         await begin_body(exchange)
         try:
-            await self._serving.reach(
+            route, *_ = await self._serving.reach(
                 exchange,
                 authenticator.require_inference,
                 lambda: self._serving.routes.split_path(raw),
                 lambda: unknown_model(name),
             )
+            if not was_ready:
+                await self._commands.note(Caller.of(exchange, principal), "load", route.instance_id)
         except GatewayError as error:
             await answer_error(exchange, error, STRING)
             return

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 import msgspec
 
 from gateway.body import hold_body
+from gateway.commands import Action, Caller, Commands
 from gateway.errors import MANAGEMENT, GatewayError, unknown_instance, wrong_method
 from gateway.exchange import Exchange
 from gateway.llama_cpp import require_llama_cpp
@@ -23,24 +24,29 @@ class RouterModeRoutes:
 
     form = MANAGEMENT
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, serving: Serving, commands: Commands) -> None:
         self._serving = serving
+        self._commands = commands
 
     async def serve(self, exchange: Exchange) -> None:
         """Answer one request. Raises `GatewayError` and `ClientGone`."""
         authenticate = self._serving.authenticator.require_management
-        await self._serving.enter(exchange, authenticate)
+        principal = await self._serving.enter(exchange, authenticate)
         raw_name, _, rest = exchange.raw_path.removeprefix(PREFIX).partition(b"/")
         name = unquote(raw_name.decode("latin-1"))
         target, model = split_action(exchange.method, b"/" + rest.rstrip(b"/"))
         exchange.is_metadata = asks_for_metadata(exchange.method, target)
         data = (await self._serving.read_whole(exchange)).data
+        details = {"model": model, "body": data.decode(errors="replace")} if data.strip() else {"model": model}
         if target != b"/models" and not data.strip():
             data = msgspec.json.encode({"model": model})
         (route,) = await self._serving.reach(
             exchange, authenticate, lambda: self._look(name), lambda: unknown_instance(name)
         )
         exchange.model = f"{name}/{model}" if model else name
+        if target != b"/models":
+            action: Action = "load_model" if target.endswith(b"/load") else "unload_model"
+            await self._commands.note(Caller.of(exchange, principal), action, route.instance_id, details)
         await self._serving.forward(exchange, route, target, hold_body(data))
 
     def _look(self, name: str) -> tuple[Route] | None:

@@ -16,6 +16,7 @@ from gateway.forward import Forwarder
 from gateway.guards import guard_body, must_be_guarded
 from gateway.keys import drop_query_key
 from gateway.named import KeepReading, NamedBody, read_named_body
+from gateway.quotas import QuotaBook
 from gateway.routes import RouteTable
 from gateway.structs import Principal, Route
 
@@ -45,6 +46,7 @@ class Serving:
         max_upload_bytes: int,
         spool_folder: str | None,
         body_memory_bytes: int,
+        quotas: QuotaBook,
     ) -> None:
         self.authenticator = authenticator
         self.routes = routes
@@ -55,10 +57,13 @@ class Serving:
         self._spool_folder = spool_folder
         self._budget = MemoryBudget(body_memory_bytes)
         self._look_again = look_again
+        self._quotas = quotas
 
     async def enter(self, exchange: Exchange, authenticate: Authenticate) -> Principal:
         """Who sent the request. Raises `GatewayError` (401, 403, 429) and 503 while nothing is known yet."""
         principal = exchange.principal = await authenticate(exchange)
+        if principal.quotas:
+            await self._quotas.admit(exchange, principal)
         self.routes.require_loaded()
         return principal
 

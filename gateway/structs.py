@@ -9,6 +9,18 @@ import msgspec
 PrincipalKind = Literal["inference", "management", "session", "anonymous"]
 
 
+class Quota(msgspec.Struct, frozen=True, kw_only=True):
+    """One limit of somebody's use."""
+
+    counter: str
+    """What is counted, shared by all whom the limit concerns: `user:5:requests:day`."""
+    unit: Literal["requests", "tokens"]
+    window: Literal["minute", "day", "month"]
+    limit: int
+    whose: str
+    """Whose limit it is, for the one it stops: `this key`, `your account`, `the team research`."""
+
+
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Who asks, and what they may use."""
 
@@ -23,6 +35,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """May start a stopped instance by asking for it."""
     can_evict: bool = True
     """May push another instance out to make room."""
+    quotas: tuple[Quota, ...] = ()
+    """What limits its use; usually nothing."""
 
     def may_use(self, instance_id: int) -> bool:
         """Whether this principal may send requests to the instance."""

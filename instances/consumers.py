@@ -88,6 +88,9 @@ class LogConsumer(PushConsumer):
 class EventsConsumer(PushConsumer):
     """``/ws/events``: ``instance.changed`` and ``instance.deleted`` of instances the person may see.
 
+    ``access.changed`` says that these are others than before. The socket closes as soon as the person may see nothing
+    at all any more: signed out, not active, or their key revoked.
+
     Events are hints: after a reconnect, and now and then, a page fetches what it shows again. Of several that wait for
     a slow client only the newest of each instance is kept.
     """
@@ -114,6 +117,7 @@ class EventsConsumer(PushConsumer):
         """Send events until the permission ends."""
         visible = await run_query(list_visible_ids, credentials)
         await keep_cancellation(self.channel_layer.group_add(GROUP, self.channel_name))
+        await self.keys_changed({})  # whatever changed before the first event could arrive
         loop = asyncio.get_running_loop()
         next_check = loop.time() + CHECK_S
         try:
@@ -127,10 +131,13 @@ class EventsConsumer(PushConsumer):
                 waiting, self._waiting = self._waiting, {}
                 if self._is_stale or any(identity not in visible for identity in waiting):
                     self._is_stale = False
-                    visible = await self._look_again(credentials, visible, waiting)
+                    before, visible = visible, await self._look_again(credentials, visible, waiting)
+                    if (before ^ visible) - waiting.keys():
+                        await self.send(text_data='{"type":"access.changed"}')
                 for identity, event in waiting.items():
                     if identity in visible:
                         await self.send(text_data=msgspec.json.encode(event).decode())
+                visible -= {identity for identity, event in waiting.items() if event["type"] == "instance.deleted"}
         finally:
             await self.channel_layer.group_discard(GROUP, self.channel_name)
 

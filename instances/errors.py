@@ -99,3 +99,16 @@ class PermissionDenied(InstanceError):
 
     status = 403
     code = "permission_denied"
+
+
+class InvalidShare(InstanceError):
+    """An instance can't be shared or given away like this; ``fields`` names what is wrong."""
+
+    code = "invalid_share"
+
+
+class UnknownHolder(InstanceError):
+    """There is no such person or team to share with."""
+
+    status = 404
+    code = "unknown_holder"

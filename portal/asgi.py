@@ -30,7 +30,7 @@ from gateway.asgi import ASGIApp, Message, Receive, Scope, Send
 from gateway.config import GatewayConfig
 from gateway.direct import Client
 from gateway.ledger import close_connection, write_requests
-from gateway.loader import find_principal, load_snapshot
+from gateway.loader import RecordedUse, find_principal, load_snapshot
 from instances.consumers import websocket_urlpatterns
 from instances.logs import http as logs
 from instances.logs import root_http as root_logs
@@ -58,6 +58,7 @@ class Portal:
             session_principal=find_session_principal,
             commands=InstanceCommands(),
             recorder=Recorder(write=write_requests, close=close_connection),
+            quota_source=RecordedUse(),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -32,6 +32,9 @@ DJANGO_COMMANDS = {
     "resetpassword": "Give a user a new password.",
 }
 
+#: Django's own commands that would go round Corral's rules, and what does the same within them.
+REPLACED = {"createsuperuser": "createuser NAME --role admin", "changepassword": "resetpassword NAME"}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 for success, 1 for a failure said in a sentence on stderr."""
@@ -74,8 +77,14 @@ def run_django(words: Sequence[str]) -> int:
     from django.core.management import execute_from_command_line  # noqa: PLC0415  Django is heavy: see above
     from django.db import OperationalError  # noqa: PLC0415
 
+    from accounts.domain.origins import Origin, use_origin  # noqa: PLC0415
+    from accounts.enums import AuditSource  # noqa: PLC0415
+
+    if words[0] in REPLACED:
+        raise SettingsError(f"Use `corral {REPLACED[words[0]]}`, which keeps Corral's rules and leaves an audit entry.")
     try:
-        execute_from_command_line(["corral", *words])
+        with use_origin(Origin(AuditSource.COMMAND_LINE)):
+            execute_from_command_line(["corral", *words])
     except OperationalError as error:
         raise SettingsError(f"The database can't be used: {first_line(error)} (CORRAL_DATABASE_URL).") from error
     return 0

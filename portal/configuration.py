@@ -10,9 +10,9 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
+from accounts.domain.masking import MASK, SECRET_NAME, mask_secrets
 from instances.backends.base import Backend
 from instances.backends.registry import BACKENDS
-from instances.domain.descriptions import MASK, SECRET_NAME, mask_secrets
 from instances.domain.launch import read_backend_settings
 from instances.models import Node
 

@@ -19,6 +19,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
+from accounts.oidc import OidcProvider, find_provider_fault
 from instances.domain.groups import Group
 from instances.domain.matrix import Matrix, MatrixError, MatrixOptions
 from instances.domain.names import find_name_fault
@@ -110,6 +111,23 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     require_management_auth: Annotated[
         bool, doc("Management routes need a management key or a login.", alias="LLAMACTL_REQUIRE_MANAGEMENT_AUTH")
     ] = True
+
+    # People
+    registration: Annotated[
+        str, doc("Whether people may make accounts without an invitation: off, approval (by an administrator) or open.")
+    ] = "off"
+    session_hours: Annotated[
+        Annotated[int, Meta(ge=1, le=8760)], doc("Hours after which people must sign in again.")
+    ] = 336
+    oidc_providers: Annotated[
+        list[OidcProvider],
+        doc(
+            "Providers to sign in by (OpenID Connect) as JSON; docs/people.md says what each may have.",
+            secret=True,
+            example='[{"id": "acme", "name": "Acme", "server_url": "https://id.acme.example", "client_id": "corral", '
+            '"client_secret": "...", "roles": {"it": "admin"}}]',
+        ),
+    ] = msgspec.field(default_factory=list)
 
     # Engines
     backends_llama_cpp_command: Annotated[
@@ -244,6 +262,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     activity_days: Annotated[
         Days, doc("Days for which each request is kept in the activity; 0: for ever. Hourly sums stay for good.")
     ] = 30
+    audit_days: Annotated[Days, doc("Days for which an audit entry (who changed what) is kept; 0: for ever.")] = 365
     metrics: Annotated[bool, doc("Count requests, sample hosts and GPUs, and answer `/metrics` for Prometheus.")] = True
 
     # Downloads
@@ -332,6 +351,10 @@ def check_values(settings: Settings) -> None:
         raise SettingsError(
             "CORRAL_DATABASE_URL must look like postgres://user:password@host:5432/name or sqlite:///path."
         )
+    if settings.registration not in {"off", "approval", "open"}:
+        raise SettingsError(f"CORRAL_REGISTRATION must be off, approval or open, not {settings.registration!r}.")
+    if fault := find_provider_fault(settings.oidc_providers):
+        raise SettingsError(f"CORRAL_OIDC_PROVIDERS can't be used: {fault}.")
     check_swap_policy(settings)
     if not is_time_zone(settings.time_zone):
         raise SettingsError(f"CORRAL_TIME_ZONE must be a name such as Europe/Berlin, not {settings.time_zone!r}.")
@@ -438,6 +461,8 @@ def convert(field: msgspec.structs.FieldInfo, value: object) -> Any:
                 "no": False,
                 "off": False,
             }.get(value.lower(), value)
+    elif field.name == "registration" and value is False:  # what YAML makes of `off`
+        value = "off"
     elif field.name == "port_range" and isinstance(value, list):
         value = "-".join(str(part) for part in value)
     try:

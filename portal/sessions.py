@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.asgi import Scope
+from gateway.loader import find_quotas
 from gateway.structs import Principal
 from instances.domain.access import visible_instances
 from instances.logs.access import Credentials, find_actor
@@ -27,4 +28,4 @@ def load_principal(session: str) -> Principal | None:
     usable = None
     if not actor.user.is_operator:
         usable = frozenset(visible_instances(actor).values_list("pk", flat=True))
-    return Principal(kind="session", user_id=actor.user.pk, instances=usable)
+    return Principal(kind="session", user_id=actor.user.pk, instances=usable, quotas=find_quotas(actor.user))

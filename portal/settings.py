@@ -8,6 +8,7 @@ from pathlib import Path
 import dj_database_url
 from csp.constants import NONE, SELF
 
+from accounts.oidc import allauth_apps
 from portal import __version__
 from portal.env import SettingsError, load_settings
 from portal.secret_key import read_or_create_secret_key
@@ -23,7 +24,7 @@ ALLOWED_HOSTS = CORRAL.allowed_hosts
 CSRF_TRUSTED_ORIGINS = CORRAL.trusted_origins
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = CORRAL.https
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
-SESSION_COOKIE_AGE = 14 * 24 * 3600
+SESSION_COOKIE_AGE = CORRAL.session_hours * 3600
 SECURE_SSL_REDIRECT = False  # the proxy that ends TLS redirects; Corral itself listens on plain HTTP
 SECURE_HSTS_SECONDS = 31536000 if CORRAL.https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = CORRAL.https
@@ -49,7 +50,7 @@ CONTENT_SECURITY_POLICY = {
 INSTALLED_APPS = [
     # daphne takes over `runserver`; it brings Twisted (25 MB in every process), so only that command loads it
     *(["daphne"] if sys.argv[1:2] == ["runserver"] else []),
-    "django.contrib.admin",
+    "portal.admin_app.CorralAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -61,6 +62,11 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "accounts",
     "gallery",
     "instances",
@@ -69,10 +75,13 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
+    "accounts.middleware.note_origin",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "accounts.middleware.SessionUse",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -127,6 +136,31 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
 
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+ACCOUNT_ADAPTER = "accounts.signin.account.AccountAdapter"
+ACCOUNT_FORMS = {"login": "accounts.forms.SignInForm"}
+ACCOUNT_LOGIN_METHODS = {"username"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_REAUTHENTICATION_METHODS = ["password", "mfa"]
+ACCOUNT_SESSION_REMEMBER = True  # SESSION_COOKIE_AGE alone decides
+ACCOUNT_RATE_LIMITS = {
+    "login": "30/m/ip",
+    "login_failed": "10/m/ip,5/300s/key",  # the key is the account
+    "signup": "20/m/ip",
+    "reauthenticate": "10/m/user",
+}
+MFA_ADAPTER = "accounts.signin.second_factor.SecondFactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_ALLOW_UNVERIFIED_EMAIL = True  # no address is verified, and none needed
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not CORRAL.https  # browsers allow it on localhost only
+SOCIALACCOUNT_ADAPTER = "accounts.signin.providers.ProviderAdapter"
+SOCIALACCOUNT_PROVIDERS = {"openid_connect": {"APPS": allauth_apps(CORRAL.oidc_providers)}}
+SOCIALACCOUNT_LOGIN_ON_GET = True  # a form may not lead to another site under our content security policy
+SOCIALACCOUNT_EMAIL_VERIFICATION = "none"
+
 # Language and time
 LANGUAGE_CODE = "en"
 TIME_ZONE = CORRAL.time_zone
@@ -142,7 +176,14 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 
-# Redis: broker, results, channel layer, log streams
+# Redis: counts of sign-in attempts, broker, results, channel layer, log streams
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": CORRAL.effective_redis_url,
+        "KEY_PREFIX": "corral",
+    }
+}
 CELERY_BROKER_URL = CORRAL.effective_redis_url.replace("unix://", "redis+socket://")
 CELERY_RESULT_BACKEND = CELERY_BROKER_URL
 CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"
@@ -190,9 +231,9 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.CanManage"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["instances.api.parsers.AnyTypeJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["accounts.api.parsers.AnyTypeJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "instances.api.errors.handle_exception",
+    "EXCEPTION_HANDLER": "accounts.api.errors.handle_exception",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
 SPECTACULAR_SETTINGS = {

@@ -5,7 +5,9 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
-from instances.api.urls import both
+from accounts.api.audit import AuditView
+from accounts.api.quotas import QuotaListView, QuotaView
+from accounts.api.routes import both
 from portal import views
 
 handler400 = "portal.views.show_bad_request"
@@ -17,6 +19,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # Management API
     *both("api/v1/version", views.VersionView, "api-version"),
     *both("api/v1/config", views.ConfigView, "api-config"),
+    *both("api/v1/audit", AuditView, "api-audit"),
+    *both("api/v1/quotas", QuotaListView, "api-quota-list"),
+    *both("api/v1/quotas/<int:pk>", QuotaView, "api-quota"),
     path("api/v1/", include("instances.api.urls")),
     re_path(r"^api(/|$)", views.UnknownView.as_view()),
     # The API's documentation

@@ -20,13 +20,13 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.api.base import ManagementView
+from accounts.api.errors import error_response
+from accounts.api.schema import errors, text
 from accounts.authentication import read_credential
 from accounts.domain.actors import actor_for
 from accounts.domain.keys import find_key
 from accounts.permissions import CanOperate
-from instances.api.base import ManagementView
-from instances.api.errors import error_response
-from instances.api.schema import errors, text
 from instances.domain.access import visible_instances
 from instances.enums import ACTIVE, State
 from instances.models import Instance, Run

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from django.conf import settings
+from django.core.cache import cache
 from django.test import Client
 
 from accounts.enums import KeyKind, Role
@@ -67,6 +68,19 @@ def operator(db: None) -> User:
 def member(db: None) -> User:
     """A member."""
     return make_user("mia", Role.MEMBER)
+
+
+@pytest.fixture(autouse=True)
+def attempts_in_memory(settings: Any) -> None:
+    """Sign-in attempts are counted in memory, as no Redis runs in most tests, and from nought in each."""
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def quick_passwords(settings: Any) -> None:
+    """Hashing a password takes no second here."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 class ApiClient:

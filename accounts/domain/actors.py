@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from dataclasses import dataclass
 
 from accounts.enums import PermissionMode
@@ -39,7 +40,18 @@ class Actor:
 ANONYMOUS = Actor(user=None, key=None, label="anonymous")
 """Whoever asks where ``require_management_auth`` is off."""
 SUPERVISOR = Actor(user=None, key=None, label="supervisor")
+CORRAL = Actor(user=None, key=None, label="corral")
+"""Corral itself, as its settings say."""
 GATEWAY = Actor(user=None, key=None, label="gateway")
+
+
+def console_actor() -> Actor:
+    """Return who gives a command on the host: they may do everything, as they could change the database itself."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        name = "?"
+    return Actor(user=None, key=None, label=f"console:{name}"[:100])
 
 
 def actor_for(user: User, key: ApiKey | None = None) -> Actor:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import secrets
 
-from django.contrib.auth.password_validation import validate_password
 from django.core import signing
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from accounts.domain.actors import actor_for
+from accounts.domain.administrators import AUTOMATION
+from accounts.domain.audit import record_change
 from accounts.domain.keys import create_key, hash_key
+from accounts.domain.people import describe, save_new_user
 from accounts.enums import KeyKind, Role
 from accounts.errors import SetupRefused
 from accounts.models import ApiKey, User
@@ -47,11 +50,9 @@ def create_first_admin(*, token: str, username: str, password: str) -> User:
 def create_admin(*, username: str, password: str) -> User:
     """Make an administrator; raise ValidationError when the name or the password won't do."""
     user = User(username=username, role=Role.ADMIN)
-    validate_password(password, user)
-    user.set_password(password)
-    user.full_clean()
     with transaction.atomic():
-        user.save()
+        save_new_user(user, password)
+        record_change(actor=actor_for(user), action="user.create", target=user, after=describe(user))
     return user
 
 
@@ -79,7 +80,7 @@ def owner_of_automation() -> User:
     """Return the first administrator, or a user without a password that only owns keys."""
     user = User.objects.filter(role=Role.ADMIN, is_active=True).order_by("id").first()
     if user is None:
-        user = User(username="system", role=Role.ADMIN)
+        user = User(username=AUTOMATION, role=Role.ADMIN)
         user.set_unusable_password()
         user.save()
     return user

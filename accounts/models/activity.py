@@ -74,6 +74,7 @@ class HourlyUsage(models.Model):
     instance_name = models.CharField(max_length=50, blank=True)
     requests = models.BigIntegerField(default=0)
     errors = models.BigIntegerField(default=0, help_text="Status 400 and above, or an answer that broke off.")
+    refused = models.BigIntegerField(default=0, help_text="Refused by Corral itself; no quota counts them.")
     prompt_tokens = models.BigIntegerField(default=0)
     completion_tokens = models.BigIntegerField(default=0)
     cached_tokens = models.BigIntegerField(default=0)
@@ -88,6 +89,7 @@ class HourlyUsage(models.Model):
         ]
         indexes = [
             models.Index(fields=["user_id", "hour"], name="usage_of_user"),
+            models.Index(fields=["key_id", "hour"], name="usage_with_key"),
             models.Index(fields=["instance_name", "hour"], name="usage_of_instance"),
         ]
 

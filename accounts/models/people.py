@@ -16,6 +16,9 @@ class User(AbstractUser):
     """A person. ``role`` decides what they may do; ``is_staff``/``is_superuser`` follow from it (see ``save``)."""
 
     role = models.CharField(max_length=20, choices=Role.choices, default=Role.MEMBER)
+    awaits_approval = models.BooleanField(
+        default=False, help_text="Registered without an invitation and not let in by an administrator yet."
+    )
 
     def save(self, *args: object, **kwargs: object) -> None:
         """Keep Django's own admin flags in step with the role, so that there is one place to look."""
@@ -42,17 +45,26 @@ class ApiKeyQuerySet(QuerySet["ApiKey"]):
             Q(expires_at__isnull=True) | Q(expires_at__gt=timezone.now()), revoked_at__isnull=True, user__is_active=True
         )
 
+    def with_secret(self, key_hash: str) -> ApiKeyQuerySet:
+        """The key whose secret has this SHA-256, be it its own or the former one while that is still good."""
+        former = Q(former_hash=key_hash, former_ends_at__gt=timezone.now())
+        return self.filter(Q(key_hash=key_hash) | former)
+
 
 class ApiKey(models.Model):
     """A secret that acts for a user.
 
-    Only its SHA-256 is kept: it carries 256 random bits, so no slow hash is needed.
+    Only its SHA-256 is kept: it carries 256 random bits, so no slow hash is needed. After a rotation the secret before
+    may stay good for a while (``former_hash`` until ``former_ends_at``).
     """
 
     name = models.CharField(max_length=100)
     kind = models.CharField(max_length=20, choices=KeyKind.choices, default=KeyKind.INFERENCE)
     key_hash = models.CharField(max_length=64, unique=True, editable=False)
     key_hint = models.CharField(max_length=32, editable=False, help_text="First characters, to tell keys apart.")
+    former_hash = models.CharField(max_length=64, unique=True, null=True, blank=True, editable=False)
+    former_ends_at = models.DateTimeField(null=True, blank=True, editable=False)
+    note = models.CharField(max_length=500, blank=True, help_text="What it is for; shown to whoever may see the key.")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_keys")
     permission_mode = models.CharField(max_length=20, choices=PermissionMode.choices, default=PermissionMode.ALLOW_ALL)
     can_start = models.BooleanField(default=True, help_text="Requests may start a stopped instance.")

@@ -9,8 +9,8 @@ from typing import Any
 from django.db.models import Prefetch, QuerySet
 from rest_framework.request import Request
 
+from accounts.api.errors import InvalidParameter
 from accounts.domain.actors import Actor
-from instances.api.errors import InvalidParameter
 from instances.domain.access import levels_of
 from instances.domain.descriptions import describe_options
 from instances.enums import DesiredState, ShareLevel, State

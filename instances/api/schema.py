@@ -1,15 +1,9 @@
-"""What the OpenAPI document says about keys, errors and parameters; imported by the URLs so that it is registered."""
+"""Parameters that several routes of instances take."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
-from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
-
-from instances.api.serializers import AuthenticationErrorSerializer, ErrorSerializer
+from drf_spectacular.utils import OpenApiParameter
 
 NAME = OpenApiParameter(
     "name", OpenApiTypes.STR, OpenApiParameter.PATH, description="Name of the instance: letters, digits, `.`, `_`, `-`."
@@ -20,42 +14,3 @@ STATUS_FORMAT = OpenApiParameter(
     enum=["string", "integer"],
     description="`integer` gives `status` as 0, 1 or 2; also as header `X-Llamactl-Status-Format`.",
 )
-MEANINGS = {
-    400: "The name, a parameter or an option can't be used; `fields` names the options.",
-    403: "The caller may see this but not do it (`permission_denied`).",
-    404: "No such instance, or none that the caller may see (`invalid_instance`).",
-    409: "It collides with what exists, runs or is allowed.",
-    413: "The body is too large (`body_too_large`).",
-    500: "It was tried and failed; `details` says why.",
-    503: "The node's worker, or the database, does not answer (`node_unavailable`).",
-}
-
-
-def errors(*statuses: int) -> dict[int, OpenApiResponse]:
-    """Return the documentation of error answers; 401 is always among them."""
-    found = {401: OpenApiResponse(AuthenticationErrorSerializer, "No key (`Missing API key`) or `Invalid API key`.")}
-    return found | {status: OpenApiResponse(ErrorSerializer, MEANINGS[status]) for status in statuses}
-
-
-def text(description: str) -> dict[tuple[int, str], OpenApiResponse]:
-    """Return the documentation of a plain-text answer."""
-    return {(200, "text/plain"): OpenApiResponse(OpenApiTypes.STR, description)}
-
-
-class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # its base has no types
-    """The three places for an API key."""
-
-    target_class = "accounts.authentication.ApiKeyAuthentication"
-    name = ["BearerAuth", "ApiKeyAuth", "ApiKeyQuery"]
-
-    def get_security_definition(self, auto_schema: AutoSchema) -> list[dict[str, Any]]:
-        """Describe them as OpenAPI has it."""
-        return [
-            {"type": "http", "scheme": "bearer", "description": "A management key."},
-            {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-            {"type": "apiKey", "in": "query", "name": "api_key"},
-        ]
-
-    def get_security_requirement(self, auto_schema: AutoSchema) -> list[dict[str, list[str]]]:
-        """Any one of them will do."""
-        return [{name: []} for name in self.name]

@@ -9,36 +9,7 @@ from rest_framework import serializers
 from instances.backends.registry import BACKENDS
 from instances.domain.names import ALIAS_LENGTH, ALIASES_LIMIT, MODEL_NAME_LENGTH
 from instances.domain.serving import NUMBERS
-from instances.enums import LLAMACTL_STATUS, State
-
-
-class ErrorSerializer(serializers.Serializer[Any]):
-    """Every error but a 401."""
-
-    error = serializers.CharField(help_text="A stable word, such as `invalid_instance`.")
-    details = serializers.CharField(help_text="A sentence for people.")
-    fields_ = serializers.DictField(
-        child=serializers.CharField(), required=False, help_text="What is wrong with which option."
-    )
-
-    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        """Rename ``fields_``: a serializer's own ``fields`` can't be declared under its name."""
-        found = super().get_fields()
-        found["fields"] = found.pop("fields_")
-        return found
-
-
-class AuthenticationErrorDetailSerializer(serializers.Serializer[Any]):
-    """Inside of a 401."""
-
-    message = serializers.CharField()
-    type = serializers.CharField(default="authentication_error")
-
-
-class AuthenticationErrorSerializer(serializers.Serializer[Any]):
-    """A 401, in the form of the key checks."""
-
-    error = AuthenticationErrorDetailSerializer()
+from instances.enums import LLAMACTL_STATUS, ShareLevel, State
 
 
 def serving_number(name: str, help_text: str) -> serializers.IntegerField:
@@ -148,6 +119,29 @@ class EventSerializer(serializers.Serializer[Any]):
     reason = serializers.CharField()
     run = serializers.IntegerField(allow_null=True)
     created = serializers.IntegerField(help_text="Unix seconds.")
+
+
+class ShareSerializer(serializers.Serializer[Any]):
+    """Somebody with whom an instance is shared: a person or a team."""
+
+    user = serializers.CharField(allow_null=True)
+    team = serializers.CharField(allow_null=True)
+    level = serializers.ChoiceField(choices=ShareLevel.values)
+
+
+class LevelSerializer(serializers.Serializer[Any]):
+    """What somebody may do."""
+
+    level = serializers.ChoiceField(
+        choices=ShareLevel.values,
+        help_text="`use` it for requests; `operate` it: start, stop, read its log; `manage` it: change, share, delete.",
+    )
+
+
+class OwnerSerializer(serializers.Serializer[Any]):
+    """Whose an instance shall be."""
+
+    owner = serializers.CharField(help_text="Name of a person.")
 
 
 class CommandSerializer(serializers.Serializer[Any]):

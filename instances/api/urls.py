@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from django.urls import URLPattern
 
-from django.urls import URLPattern, path
-from rest_framework.views import APIView
-
-from instances.api import schema  # noqa: F401  registers what the OpenAPI document says about keys
+from accounts.api.routes import both
+from instances.api import errors  # noqa: F401  registers what errors of instances mean
 from instances.api.views.accounting import ActivityView, UsageView
 from instances.api.views.actions import EventListView, LogView, RestartView, StartView, StopView
 from instances.api.views.backends import DescriptionView, ParseCommandView
 from instances.api.views.instances import InstanceListView, InstanceView
+from instances.api.views.keys import (
+    KeyListView,
+    KeyPermissionsView,
+    KeyRevocationView,
+    KeyRotationView,
+    KeyView,
+)
+from instances.api.views.sharing import OwnerView, ShareListView, TeamShareView, UserShareView
 from instances.backends.registry import BACKENDS
 from instances.domain.backend_info import Topic
 
@@ -20,17 +26,6 @@ TOPICS: dict[str, tuple[Topic, ...]] = {
     "vllm": ("help", "version"),
     "mlx": ("help", "version"),
 }
-
-
-def both(route: str, view: type[APIView], name: str, **options: Any) -> list[URLPattern]:
-    """Return the route without and with a slash at its end; a redirect would lose the body of a POST.
-
-    Only the first is in the OpenAPI document.
-    """
-    return [
-        path(route, view.as_view(**options), name=name),
-        path(f"{route}/", view.as_view(**options, schema=None)),
-    ]
 
 
 def engine_routes() -> list[URLPattern]:
@@ -52,6 +47,11 @@ def engine_routes() -> list[URLPattern]:
 
 urlpatterns = [
     *engine_routes(),
+    *both("auth/keys", KeyListView, "api-key-list"),
+    *both("auth/keys/<str:key_id>", KeyView, "api-key"),
+    *both("auth/keys/<str:key_id>/permissions", KeyPermissionsView, "api-key-permissions"),
+    *both("auth/keys/<str:key_id>/rotate", KeyRotationView, "api-key-rotate"),
+    *both("auth/keys/<str:key_id>/revoke", KeyRevocationView, "api-key-revoke"),
     *both("activity", ActivityView, "api-activity"),
     *both("usage", UsageView, "api-usage"),
     *both("instances", InstanceListView, "api-instance-list"),
@@ -61,4 +61,8 @@ urlpatterns = [
     *both("instances/<str:name>/restart", RestartView, "api-instance-restart"),
     *both("instances/<str:name>/logs", LogView, "api-instance-logs"),
     *both("instances/<str:name>/events", EventListView, "api-instance-events"),
+    *both("instances/<str:name>/shares", ShareListView, "api-instance-shares"),
+    *both("instances/<str:name>/shares/users/<str:user>", UserShareView, "api-instance-share-user"),
+    *both("instances/<str:name>/shares/teams/<path:team>", TeamShareView, "api-instance-share-team"),
+    *both("instances/<str:name>/owner", OwnerView, "api-instance-owner"),
 ]

@@ -49,6 +49,16 @@ def find_instance(actor: Actor, name: str) -> Instance:
     return instance
 
 
+def find_managed(actor: Actor, name: str) -> Instance:
+    """Return the instance of this name, which the actor must have the level ``manage`` on.
+
+    Raises as ``find_instance`` does, or PermissionDenied.
+    """
+    instance = find_instance(actor, name)
+    require_level(actor, instance, ShareLevel.MANAGE)
+    return instance
+
+
 def levels_of(actor: Actor, instances: list[Instance]) -> dict[int, ShareLevel | None]:
     """Return what the actor may do with each instance, by id; one query whatever their number."""
     if actor.user is None or actor.is_admin:

@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from accounts.domain.actors import Actor
+from accounts.domain.audit import read_fields, record_change
 from instances.backends.base import Backend
 from instances.backends.fields import FieldIndex, plain_name
 from instances.backends.registry import BACKENDS
@@ -34,6 +35,8 @@ from instances.models import Instance, Node
 
 ATTEMPTS = 5
 """How often a write is tried again when another one took the chosen port in the meantime."""
+DEFINITION = ("backend_type", "options", "owner", "node", "port", "group", "pinned", "disabled")
+"""The fields that say what an instance is, for the audit."""
 
 
 def insert_instance(*, actor: Actor, name: str, wanted: WantedInstance) -> Instance:
@@ -75,6 +78,7 @@ def insert_row(*, actor: Actor, name: str, wanted: WantedInstance, node: Node) -
     )
     set_aliases(instance, wanted.options.get("aliases", ()), actor=actor)
     record_event(instance, kind="created", actor=actor.label)
+    record_change(actor=actor, action="instance.create", target=instance, after=read_fields(instance, *DEFINITION))
     return instance
 
 
@@ -118,6 +122,7 @@ def change_row(*, actor: Actor, pk: int, options: object, merge: bool) -> tuple[
     check_options_allowed(actor=actor, backend_type=wanted.backend_type, options=wanted.options, before=row)
     if wanted.node not in ("", row.node.name):
         wanted.warnings.append(f"nodes was ignored: {row.name} stays on {row.node.name}.")
+    definition = read_fields(row, *DEFINITION)
     before = (row.backend_type, row.port, *(row.options.get(name) for name in LAUNCH_OPTIONS))
     if wanted.port and wanted.port != row.port:
         try:
@@ -145,6 +150,8 @@ def change_row(*, actor: Actor, pk: int, options: object, merge: bool) -> tuple[
         error.code = "update_failed"
         raise
     record_event(row, kind="updated", actor=actor.label)
+    after = read_fields(row, *DEFINITION)
+    record_change(actor=actor, action="instance.update", target=row, before=definition, after=after)
     wake_node(row.node.name)
     return row, wanted.warnings
 

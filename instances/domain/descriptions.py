@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from typing import Any
 
+from accounts.domain.masking import MASK, mask_secrets
 from instances.domain.serving import SERVING_OPTIONS
 from instances.models import Instance
 
-MASK = "********"
-SECRET_NAME = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
 OPTION_ORDER = (
     "auto_restart", "max_restarts", "restart_delay", "on_demand_start", "idle_timeout", "environment", "preset_ini",
     "docker_enabled", "command_override", *SERVING_OPTIONS,
@@ -40,15 +37,3 @@ def describe_options(instance: Instance, *, with_secrets: bool) -> dict[str, Any
     if instance.group:
         shown["group"] = instance.group
     return {**shown, "pinned": instance.pinned, "disabled": instance.disabled}
-
-
-def mask_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values with those masked whose names look like secrets, one level of nesting included."""
-    return {
-        name: mask_secrets(value)
-        if isinstance(value, Mapping)
-        else MASK
-        if value and SECRET_NAME.search(name)
-        else value
-        for name, value in values.items()
-    }

@@ -12,9 +12,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.domain.actors import Actor
+from accounts.domain.audit import read_fields, record_change
 from instances.domain import waiting
 from instances.domain.access import check_options_allowed, require_creator, require_level
-from instances.domain.definitions import change_instance, insert_instance
+from instances.domain.definitions import DEFINITION, change_instance, insert_instance
 from instances.domain.names import check_name
 from instances.domain.node_tasks import remove_files_on_commit
 from instances.domain.options import read_options
@@ -177,6 +178,8 @@ def stop_and_wait(*, actor: Actor, instance: Instance) -> Instance:
         holds_process = row.state in RUNNING
         if holds_process:
             waiting.require_node(row.node)
+        if was_wanted or row.state == State.FAILED:
+            record_change(actor=actor, action="instance.stop", target=row)
         if was_wanted:
             row.desired_state = DesiredState.STOPPED
             row.updated_at = timezone.now()
@@ -224,6 +227,7 @@ def wish_running(row: Instance, *, actor: Actor, kind: str) -> None:
     row.restart_at = now if row.state == State.BACKOFF else row.restart_at
     row.save(update_fields=["desired_state", "wanted_at", "updated_at", "refused_at", "reason", "restart_at"])
     record_event(row, kind=kind, actor=actor.label)
+    record_change(actor=actor, action=f"instance.{kind}", target=row)
     wake_node(row.node.name)
 
 
@@ -238,13 +242,14 @@ def forget_failure(row: Instance, *, actor: Actor) -> None:
 def remove_row(*, actor: Actor, pk: int) -> bool:
     """Delete the instance if it holds no process and nobody wants it to run; False when it does."""
     with transaction.atomic():
-        row = Instance.objects.select_for_update(of=("self",)).select_related("node").filter(pk=pk).first()
+        row = Instance.objects.select_for_update(of=("self",)).select_related("node", "owner").filter(pk=pk).first()
         if row is None:
             return True
         if row.state in RUNNING or row.runs.filter(exited_at__isnull=True).exists():
             return False
         runs = list(row.runs.values_list("pk", "token"))
         event = record_event(row, kind="deleted", actor=actor.label)
+        record_change(actor=actor, action="instance.delete", target=row, before=read_fields(row, *DEFINITION))
         name, state = row.name, row.state
         row.delete()
         publish_instance_event(

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from django.conf import settings
 
+from accounts.domain.masking import MASK, mask_arguments, mask_options
 from instances.backends.base import Command, Launch, OptionError
 from instances.backends.llama_cpp.backend import LlamaCppBackend
 from instances.backends.registry import get_backend
-from instances.domain.descriptions import MASK
 from instances.domain.launch import ENGINE_HOST, read_backend_settings
-from instances.domain.masking import mask_arguments, mask_options
 from instances.domain.options import KNOWN, WantedInstance
 from instances.errors import InvalidOptions
 from instances.models import Instance

@@ -138,8 +138,16 @@ def find_readable(actor: Actor, **where: object) -> Instance:
 
 
 def check_access(credentials: Credentials, instance_id: int) -> None:
-    """Raise NotAuthenticated, InstanceNotFound or PermissionDenied when the log may not be followed any longer."""
-    find_readable(find_actor(credentials), pk=instance_id)
+    """Raise NotAuthenticated, InstanceNotFound or PermissionDenied when the log may not be followed any longer.
+
+    Not for an instance that was deleted: its log ends by itself.
+    """
+    actor = find_actor(credentials)
+    try:
+        find_readable(actor, pk=instance_id)
+    except InstanceNotFound:
+        if Instance.objects.filter(pk=instance_id).exists():
+            raise
 
 
 def list_visible_ids(credentials: Credentials) -> frozenset[int]:

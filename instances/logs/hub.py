@@ -140,6 +140,7 @@ class LogHub:
             try:
                 channel: str = await keep_cancellation(layer.new_channel())
                 await keep_cancellation(layer.group_add(GROUP, channel))
+                self._take_event({"type": "keys.changed"})  # what changed while nobody listened counts too
                 try:
                     while True:
                         self._take_event(await layer.receive(channel))

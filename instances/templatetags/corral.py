@@ -39,6 +39,12 @@ def ago(moment: datetime | None) -> str | SafeString:
 
 
 @register.filter
+def moment(when: datetime) -> SafeString:
+    """Return a time as it is, to the second."""
+    return stamp(when, timezone.localtime(when).strftime("%Y-%m-%d %H:%M:%S"))
+
+
+@register.filter
 def since(moment: datetime | None) -> str | SafeString:
     """Return for how long something has lasted, the beginning as a title; nothing for nothing."""
     return "" if moment is None else stamp(moment, span((timezone.now() - moment).total_seconds()), "since")

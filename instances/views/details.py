@@ -18,6 +18,7 @@ from instances.domain.preview import describe_command
 from instances.enums import ShareLevel
 from instances.errors import InvalidOptions
 from instances.views.answers import instance_page, render_part
+from instances.views.sharing import describe_sharing
 
 EVENTS = 50
 RUNS = 20
@@ -42,7 +43,7 @@ def show_instance(request: PageRequest, name: str) -> HttpResponseBase:
     if part:
         return render_part(request, part, context)
     if card.can_manage:
-        context["command"] = show_command(card)
+        context |= {"command": show_command(card), **describe_sharing(actor, card)}
     return render(request, "instances/detail.html", context)
 
 

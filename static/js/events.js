@@ -37,7 +37,8 @@ function connect() {
   socket.addEventListener("message", (message) => {
     const event = JSON.parse(message.data);
     const shown = document.body.dataset.instance;
-    if (shown && shown !== String(event.instance_id)) return;
+    const isElsewhere = event.instance_id && String(event.instance_id) !== shown; // what may be seen concerns all pages
+    if (shown && isElsewhere) return;
     refresh();
   });
   socket.addEventListener("close", (event) => {

@@ -1,4 +1,4 @@
-"""How long requests are kept."""
+"""How long requests and audit entries are kept."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from accounts.domain import activity
-from accounts.models import HourlyUsage, RequestRecord
+from accounts.domain import retention
+from accounts.models import AuditEntry, HourlyUsage, RequestRecord
 from accounts.tasks import delete_old_activity
 
 
@@ -40,7 +40,7 @@ def test_old_requests_are_deleted_and_their_sums_stay(change_settings: Callable[
 def test_zero_days_keep_requests_for_ever(change_settings: Callable[..., None]) -> None:
     change_settings(activity_days=0)
     make_request(4000)
-    assert activity.delete_old_requests() == 0
+    assert retention.delete_old_requests() == 0
     assert RequestRecord.objects.count() == 1
 
 
@@ -48,18 +48,34 @@ def test_zero_days_keep_requests_for_ever(change_settings: Callable[..., None]) 
 def test_many_are_deleted_in_batches_and_no_more_than_that_at_once(
     monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
 ) -> None:
-    monkeypatch.setattr(activity, "BATCH", 10)
-    monkeypatch.setattr(activity, "BATCHES_AT_MOST", 3)
+    monkeypatch.setattr(retention, "BATCH", 10)
+    monkeypatch.setattr(retention, "BATCHES_AT_MOST", 3)
     for days in range(45):
         make_request(100 + days)
 
     with django_assert_num_queries(6):
-        assert activity.delete_old_requests() == 30
-    assert activity.delete_old_requests() == 15
-    assert activity.delete_old_requests() == 0
+        assert retention.delete_old_requests() == 30
+    assert retention.delete_old_requests() == 15
+    assert retention.delete_old_requests() == 0
 
 
 def test_beat_asks_for_it() -> None:
     entry = settings.CELERY_BEAT_SCHEDULE["delete old activity"]
     assert entry["task"] == delete_old_activity.name
     assert settings.CORRAL.activity_days == 30
+
+
+@pytest.mark.django_db
+def test_audit_entries_are_kept_for_a_year_unless_said_otherwise(change_settings: Callable[..., None]) -> None:
+    assert settings.CORRAL.audit_days == 365
+    for days in (0, 364, 366, 4000):
+        entry = AuditEntry.objects.create(actor="user:ada", source="page", action="x.y")
+        AuditEntry.objects.filter(pk=entry.pk).update(created_at=timezone.now() - timedelta(days=days))
+
+    change_settings(audit_days=0)
+    delete_old_activity()
+    assert AuditEntry.objects.count() == 4
+
+    change_settings(audit_days=365)
+    delete_old_activity()
+    assert AuditEntry.objects.count() == 2

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import pytest
 
+from gateway.commands import Caller, NoCommands
 from tests.gateway.harness import Call, Gateway, Upstream, make_route
 
 pytestmark = pytest.mark.no_database
@@ -161,6 +163,30 @@ async def test_router_mode_lists_loads_and_unloads_models(gateway: Gateway, upst
     assert (await gateway.manager.get("/api/v1/llama-cpp/none/models")).status_code == 404
     assert (await gateway.manager.post(base)).status_code == 405
     assert (await gateway.manager.post(f"{base}/x/other")).status_code == 404
+
+
+async def test_loading_and_unloading_in_router_mode_are_kept_in_the_audit(upstream: Upstream) -> None:
+    class Notes(NoCommands):
+        def __init__(self) -> None:
+            self.noted: list[object] = []
+
+        async def note(
+            self, caller: Caller, action: str, instance_id: int, details: Mapping[str, str] | None = None
+        ) -> None:
+            self.noted.append((caller.principal.kind, bool(caller.request_id), action, instance_id, details))
+
+    notes = Notes()
+    async with Gateway(commands=notes) as gateway:
+        await make_ready(gateway, upstream)
+        await gateway.manager.get("/api/v1/llama-cpp/m/models")
+        await gateway.manager.post("/api/v1/llama-cpp/m/models/a/load")
+        await gateway.manager.post("/api/v1/llama-cpp/m/models/a/unload", content=b'{"model":"b"}')
+        await gateway.client.post("/api/v1/llama-cpp/m/models/a/load")  # an inference key's is refused
+
+    assert notes.noted == [
+        ("management", True, "load_model", 1, {"model": "a"}),
+        ("management", True, "unload_model", 1, {"model": "a", "body": '{"model":"b"}'}),
+    ]
 
 
 async def test_a_router_lists_its_models_and_one_that_hangs_is_listed_itself(

@@ -10,11 +10,12 @@ from django.contrib.auth.models import Group
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from accounts.domain.actors import actor_for
-from accounts.domain.keys import hash_key
+from accounts.domain.actors import CORRAL, actor_for
+from accounts.domain.keys import create_key, hash_key, rotate_key
+from accounts.domain.quotas import set_key_limits, set_quota
 from accounts.enums import KeyKind, PermissionMode
 from accounts.models import ApiKey, User
-from gateway.loader import describe_commands, find_principal, load_snapshot
+from gateway.loader import describe_commands, find_principal, find_quotas, load_snapshot
 from gateway.structs import Principal, Route
 from instances.domain.lifecycle import update_instance
 from instances.domain.runs import derive_upstream_key
@@ -217,3 +218,45 @@ def test_an_instance_of_an_unknown_engine_does_not_freeze_the_others() -> None:
     make_ready("good")
     make_instance("odd", backend_type="no_such_engine")
     assert set(load_routes()) == {"good"}
+
+
+# Keys follow their owner
+
+
+def test_a_key_follows_its_owners_demotion_and_the_end_of_a_share(operator: User) -> None:
+    alpha, beta = make_instance("alpha"), make_instance("beta")
+    key = make_key(operator, KeyKind.INFERENCE)
+    assert find(key).instances is None  # type: ignore[union-attr]
+    InstanceShare.objects.create(instance=alpha, user=operator, level="use")
+    team = Group.objects.create(name="research")
+    operator.groups.add(team)
+    InstanceShare.objects.create(instance=beta, group=team, level="use")
+    User.objects.filter(pk=operator.pk).update(role="member")
+    assert find(key).instances == {alpha.pk, beta.pk}  # type: ignore[union-attr]
+    operator.groups.remove(team)
+    assert find(key).instances == {alpha.pk}  # type: ignore[union-attr]
+    InstanceShare.objects.all().delete()
+    assert find(key).instances == frozenset()  # type: ignore[union-attr]
+    User.objects.filter(pk=operator.pk).update(is_active=False)
+    assert find(key) is None
+
+
+def test_the_secret_before_a_rotation_ends_with_its_grace(operator: User) -> None:
+    key, old = create_key(user=operator, name="k", expires_at=timezone.now() + timedelta(days=1))
+    new = rotate_key(key=key, grace=timedelta(hours=1))
+    former, current = find(old), find(new)
+    assert former is not None
+    assert current is not None
+    assert former.key_id == current.key_id == key.pk
+    assert former.expires_at == key.former_ends_at.timestamp()  # type: ignore[union-attr]
+    assert current.expires_at == key.expires_at.timestamp()  # type: ignore[union-attr]
+
+
+def test_limits_of_the_person_and_the_key_come_along_and_a_page_has_the_persons(operator: User) -> None:
+    key, plain = create_key(user=operator, name="k")
+    assert find(plain).quotas == ()  # type: ignore[union-attr]
+    set_quota(actor=CORRAL, unit="tokens", window="month", limit=9)
+    set_key_limits(key, {("requests", "minute"): 5})
+    counters = [f"key:{key.pk}:requests:minute", f"user:{operator.pk}:tokens:month"]
+    assert [quota.counter for quota in find(plain).quotas] == counters  # type: ignore[union-attr]
+    assert [quota.counter for quota in find_quotas(operator)] == counters[1:]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import pytest
 
+from gateway.commands import Caller
 from gateway.errors import GatewayError
 from gateway.structs import Principal
 from tests.gateway.harness import Gateway, Upstream, make_route
@@ -18,15 +19,21 @@ class Stops:
 
     def __init__(self) -> None:
         self.stopped: list[tuple[int | None, list[int]]] = []
+        self.noted: list[tuple[str, int, Mapping[str, str] | None]] = []
         self.refusal: GatewayError | None = None
 
-    async def stop(self, principal: Principal, instance_ids: Sequence[int]) -> None:
+    async def stop(self, caller: Caller, instance_ids: Sequence[int]) -> None:
         if self.refusal is not None:
             raise self.refusal
-        self.stopped.append((principal.key_id, list(instance_ids)))
+        self.stopped.append((caller.principal.key_id, list(instance_ids)))
 
     async def describe(self, instance_ids: Sequence[int]) -> dict[int, str]:
         return {instance_id: f"engine --id {instance_id}" for instance_id in instance_ids}
+
+    async def note(
+        self, caller: Caller, action: str, instance_id: int, details: Mapping[str, str] | None = None
+    ) -> None:
+        self.noted.append((action, instance_id, details))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from accounts.enums import KeyKind, Role
 from accounts.models import User
 from portal import __version__
 from portal.cli import COMMANDS, DJANGO_COMMANDS, main
-from tests.factories import make_user
+from tests.factories import make_instance, make_user
 
 PASSWORD = "correct horse battery"
 
@@ -102,3 +102,31 @@ def test_a_key_must_end_in_the_future(db: None, days: str) -> None:
     make_user("anna", Role.MEMBER)
     with pytest.raises(CommandError):
         call_command("createkey", "ci", "--user", "anna", f"--days={days}")
+
+
+def test_a_key_of_llamactl_is_taken_over_from_standard_input(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_user("anna", Role.MEMBER)
+    plain = "llamactl-mgmt-" + "a" * 64
+    monkeypatch.setattr("sys.stdin", io.StringIO(plain + "\n"))
+    out, err = io.StringIO(), io.StringIO()
+    call_command("createkey", "old", "--user", "anna", "--import", stdout=out, stderr=err)
+    key = find_key(plain)
+    assert key is not None
+    assert (key.kind, key.user.get_username(), out.getvalue()) == (KeyKind.MANAGEMENT, "anna", "")
+    assert plain not in err.getvalue()
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with pytest.raises(CommandError, match="key: 16 to 256 printable"):
+        call_command("createkey", "old", "--user", "anna", "--import")
+
+
+def test_a_key_for_chosen_instances_names_them(db: None) -> None:
+    make_user("anna", Role.OPERATOR)
+    instance = make_instance("alpha")
+    out = io.StringIO()
+    words = ["createkey", "ci", "--user", "anna", "--instance"]
+    call_command(*words, "alpha", stdout=out, stderr=io.StringIO())
+    key = find_key(out.getvalue().strip())
+    assert key is not None
+    assert list(key.permissions.values_list("instance_id", flat=True)) == [instance.pk]
+    with pytest.raises(CommandError, match="no instance beta"):
+        call_command(*words, "beta")

@@ -19,7 +19,7 @@ LAYERS = (
     {"events", "redis"},
     {"domain", "backends", "shim", "logs", "supervisor"},
     {"authentication", "permissions", "serializers", "forms"},
-    {"api", "views", "consumers", "tasks", "urls", "admin", "apps", "management"},
+    {"api", "views", "consumers", "tasks", "urls", "admin", "apps", "management", "middleware"},
 )
 #: Folders without the ORM: these packages must not import Django's database or the models.
 WITHOUT_DJANGO = {"instances.shim": ("django", "instances.models", "accounts"), "portal.up": ("django",)}

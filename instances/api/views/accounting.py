@@ -12,12 +12,13 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.api.base import ManagementView
+from accounts.api.lists import PAGING, page_rows, read_words, require_known
+from accounts.api.schema import errors
+from accounts.api.times import PERIOD, is_ascending, read_period
 from accounts.enums import RequestOutcome
 from accounts.models import ApiKey, HourlyUsage, RequestRecord, User
-from instances.api.accounting import filter_requests, filter_rows, is_ascending, limit_to_actor, read_period
-from instances.api.base import ManagementView
-from instances.api.filters import page_rows, read_words, require_known
-from instances.api.schema import errors
+from instances.api.accounting import filter_requests, filter_rows, limit_to_actor
 from instances.api.serializers_accounting import RequestRecordSerializer, UsageSumSerializer
 
 PAGE = 100
@@ -30,19 +31,10 @@ GROUPS = {
 }
 """What sums may be made by, and the columns."""
 SUMS = ["requests", "errors", "prompt_tokens", "completion_tokens", "cached_tokens", "duration_ms"]
-PERIOD = [
-    OpenApiParameter("since", OpenApiTypes.STR, description="From then on: a date, RFC 3339 or Unix seconds; UTC."),
-    OpenApiParameter("until", OpenApiTypes.STR, description="Before then."),
-]
 FILTERS = [
     OpenApiParameter("user", OpenApiTypes.STR, description="Names of people."),
     OpenApiParameter("key", OpenApiTypes.STR, description="Numbers or names of keys."),
     OpenApiParameter("instance", OpenApiTypes.STR, description="Names of instances."),
-]
-PAGING = [
-    OpenApiParameter("order", OpenApiTypes.STR, enum=["asc", "desc"], description="By time."),
-    OpenApiParameter("limit", OpenApiTypes.INT, description="At most so many, up to 1000."),
-    OpenApiParameter("offset", OpenApiTypes.INT, description="Leave out so many first."),
 ]
 
 

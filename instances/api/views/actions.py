@@ -11,11 +11,12 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.api.base import ManagementView, read_number
+from accounts.api.errors import InvalidParameter
+from accounts.api.schema import errors, text
 from accounts.domain.actors import Actor
-from instances.api.base import ManagementView, read_number
-from instances.api.errors import InvalidParameter
 from instances.api.presentation import present_event, present_one, wants_integer_status
-from instances.api.schema import NAME, STATUS_FORMAT, errors, text
+from instances.api.schema import NAME, STATUS_FORMAT
 from instances.api.serializers import EventSerializer, InstanceSerializer
 from instances.domain import lifecycle
 from instances.domain.access import find_instance, require_level

@@ -10,11 +10,11 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.api.base import ManagementView
+from accounts.api.errors import InvalidBody, error_response
+from accounts.api.parsers import read_json
+from accounts.api.schema import errors, text
 from accounts.permissions import CanOperate
-from instances.api.base import ManagementView
-from instances.api.errors import InvalidBody, error_response
-from instances.api.parsers import read_json
-from instances.api.schema import errors, text
 from instances.api.serializers import CommandSerializer, ParsedCommandSerializer
 from instances.backends.base import ParseError
 from instances.backends.registry import LEGACY_OPTION_KEYS, get_backend

@@ -7,11 +7,13 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from instances.api.base import ManagementView, read_flag
-from instances.api.filters import filter_instances, page_rows
-from instances.api.parsers import read_json
+from accounts.api.base import ManagementView, read_flag
+from accounts.api.lists import page_rows
+from accounts.api.parsers import read_json
+from accounts.api.schema import errors
+from instances.api.filters import filter_instances
 from instances.api.presentation import ACTIVE_RUNS, present_instances, present_one, wants_integer_status
-from instances.api.schema import NAME, STATUS_FORMAT, errors
+from instances.api.schema import NAME, STATUS_FORMAT
 from instances.api.serializers import (
     InstanceSerializer,
     OptionsPatchSerializer,

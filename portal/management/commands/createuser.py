@@ -7,6 +7,7 @@ from argparse import ArgumentParser
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
+from accounts.domain.actors import console_actor
 from accounts.domain.people import create_user
 from accounts.enums import Role
 from portal.passwords import read_new_password
@@ -26,7 +27,9 @@ class Command(BaseCommand):
     def handle(self, *args: object, username: str, role: str, email: str, **options: object) -> None:
         """Make the user or say what is wrong with the name or the password."""
         try:
-            create_user(username=username, password=read_new_password(), role=Role(role), email=email)
+            create_user(
+                actor=console_actor(), username=username, password=read_new_password(), role=Role(role), email=email
+            )
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from error
         self.stdout.write(f"Made the {Role(role).label.lower()} {username}.")

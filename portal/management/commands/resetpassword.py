@@ -7,6 +7,7 @@ from argparse import ArgumentParser
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
+from accounts.domain.actors import console_actor
 from accounts.domain.people import find_user, set_password
 from portal.passwords import read_new_password
 
@@ -26,7 +27,7 @@ class Command(BaseCommand):
         if user is None:
             raise CommandError(f"There is no user {username}.")
         try:
-            set_password(user=user, password=read_new_password())
+            set_password(actor=console_actor(), user=user, password=read_new_password())
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from error
         self.stdout.write(f"{username} has a new password.")

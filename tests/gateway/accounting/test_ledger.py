@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection, transaction
 
+from accounts.domain.key_use import note_keys_used
 from accounts.models import ApiKey, HourlyUsage, RequestRecord, User
 from gateway.accounting import Recorder, RequestEntry
 from gateway.ledger import write_requests
@@ -267,3 +268,38 @@ async def test_the_end_of_a_process_writes_what_is_left() -> None:
         recorder.record(make_exchange(principal=None))
     await recorder.stop()
     assert await asyncio.to_thread(count_records) == 5
+
+
+def test_a_batch_keeps_when_its_keys_were_used_in_one_write_each_ten_seconds() -> None:
+    user = make_user("mia")
+    for _ in range(3):
+        make_key(user)
+    used, idle, _ = ApiKey.objects.order_by("id")
+    noon = NOON.timestamp()
+
+    write_requests([make_entry(key_id=used.pk, finished_at=noon + number) for number in range(5)])
+    used.refresh_from_db()
+    idle.refresh_from_db()
+    assert used.last_used_at is not None
+    assert (used.last_used_at.timestamp(), idle.last_used_at) == (noon + 4, None)
+
+    write_requests([make_entry(key_id=used.pk, finished_at=noon + 14)])
+    used.refresh_from_db()
+    assert used.last_used_at.timestamp() == noon + 4
+    write_requests([make_entry(key_id=used.pk, finished_at=noon + 15)])
+    used.refresh_from_db()
+    assert used.last_used_at.timestamp() == noon + 15
+    note_keys_used([used.pk], NOON)  # what comes late changes nothing
+    used.refresh_from_db()
+    assert used.last_used_at.timestamp() == noon + 15
+
+
+def test_the_hours_tell_what_corral_refused_itself() -> None:
+    write_requests(
+        [
+            make_entry(finished_at=NOON.timestamp(), outcome="refused", status=429),
+            make_entry(finished_at=NOON.timestamp(), status=500),
+        ]
+    )
+    hour = HourlyUsage.objects.get()
+    assert (hour.requests, hour.errors, hour.refused) == (2, 2, 1)

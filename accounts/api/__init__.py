@@ -1,0 +1,1 @@
+"""The management API's shared parts, and what it offers about people."""

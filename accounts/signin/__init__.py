@@ -1,0 +1,1 @@
+"""How allauth, which signs people in, fits into Corral."""

@@ -1,0 +1,43 @@
+"""What allauth asks about second factors and passkeys."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+
+from allauth.mfa.adapter import DefaultMFAAdapter
+from cryptography.fernet import Fernet
+from django.conf import settings
+
+from accounts.models import User
+
+
+class SecondFactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # allauth has no types
+    """Secrets of authenticator apps are stored encrypted with a key derived from the signing key."""
+
+    error_messages = DefaultMFAAdapter.error_messages | {
+        "incorrect_code": "The code is wrong. A new one comes every 30 seconds."
+    }
+
+    def get_totp_label(self, user: User) -> str:
+        """Return how the account is called in an authenticator app."""
+        return user.get_username()
+
+    def get_totp_issuer(self) -> str:
+        """Return how Corral is called in an authenticator app."""
+        return f"Corral {self._get_site_name()}"
+
+    def encrypt(self, text: str) -> str:
+        """Encrypt a secret for the database."""
+        return make_cipher().encrypt(text.encode()).decode()
+
+    def decrypt(self, encrypted_text: str) -> str:
+        """Decrypt a secret from the database; raise InvalidToken when the signing key is another one now."""
+        return make_cipher().decrypt(encrypted_text.encode()).decode()
+
+
+def make_cipher() -> Fernet:
+    """Return the cipher of second factors."""
+    digest = hmac.new(settings.SECRET_KEY.encode(), b"accounts.second_factor", hashlib.sha256).digest()
+    return Fernet(base64.urlsafe_b64encode(digest))

@@ -1,0 +1,121 @@
+"""Pages about teams."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.db.models import Count
+from django.http import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from accounts.domain import teams
+from accounts.domain.invitations import visible_invitations
+from accounts.domain.people import find_user
+from accounts.domain.rights import is_manager_of_people, may_manage_team
+from accounts.errors import InvalidPerson, PersonNotFound
+from accounts.forms import InvitationForm
+from accounts.models import User
+from accounts.pages import PageRequest, account_page, page_actor
+
+
+@account_page
+@require_http_methods(["GET", "HEAD", "POST"])
+def show_list(request: PageRequest) -> HttpResponseBase:
+    """Show the teams the person may see; make one."""
+    actor = page_actor(request)
+    if request.method == "POST":
+        team = teams.create_team(actor=actor, name=request.POST.get("name", ""))
+        messages.success(request, f"Made the team {team.name}.")
+        return redirect("team", team_id=team.pk)
+    found = teams.visible_teams(actor).annotate(size=Count("group__user", distinct=True)).prefetch_related("managers")
+    context = {"teams": found, "may_create": is_manager_of_people(actor)}
+    return render(request, "accounts/teams.html", context)
+
+
+@account_page
+@require_safe
+def show(request: PageRequest, team_id: int) -> HttpResponseBase:
+    """Show one team."""
+    actor = page_actor(request)
+    team = teams.find_team(actor, team_id)
+    may_manage = may_manage_team(actor, team)
+    context = {
+        "team": team,
+        "members": team.members,
+        "managers": set(team.managers.values_list("pk", flat=True)),
+        "may_manage": may_manage,
+        "is_admin": is_manager_of_people(actor),
+        "others": User.objects.filter(is_active=True).exclude(groups=team.pk).order_by("username")
+        if is_manager_of_people(actor)
+        else (),
+        "invitations": visible_invitations(actor).open().filter(team=team) if may_manage else (),
+        "invite": InvitationForm(initial={"team": team}),
+    }
+    return render(request, "accounts/team.html", context)
+
+
+@account_page
+@require_POST
+def rename(request: PageRequest, team_id: int) -> HttpResponseBase:
+    """Give a team another name."""
+    actor = page_actor(request)
+    teams.rename_team(actor=actor, team=teams.find_team(actor, team_id), name=request.POST.get("name", ""))
+    messages.success(request, "Saved.")
+    return redirect("team", team_id=team_id)
+
+
+@account_page
+@require_POST
+def delete(request: PageRequest, team_id: int) -> HttpResponseBase:
+    """Delete a team."""
+    actor = page_actor(request)
+    team = teams.find_team(actor, team_id)
+    teams.delete_team(actor=actor, team=team)
+    messages.success(request, f"The team {team.name} was deleted.")
+    return redirect("teams")
+
+
+@account_page
+@require_POST
+def add_member(request: PageRequest, team_id: int) -> HttpResponseBase:
+    """Put a person into a team."""
+    actor = page_actor(request)
+    team, someone = teams.find_team(actor, team_id), named_user(request.POST.get("username", "").strip())
+    teams.add_member(actor=actor, team=team, user=someone)
+    messages.success(request, f"{someone} is in {team.name} now.")
+    return redirect("team", team_id=team_id)
+
+
+@account_page
+@require_POST
+def remove_member(request: PageRequest, team_id: int, user_id: int) -> HttpResponseBase:
+    """Take a person out of a team."""
+    actor = page_actor(request)
+    team = teams.find_team(actor, team_id)
+    someone = team.members.filter(pk=user_id).first()
+    if someone is not None:
+        teams.remove_member(actor=actor, team=team, user=someone)
+        messages.success(request, f"{someone} is no longer in {team.name}.")
+    return redirect("team", team_id=team_id)
+
+
+@account_page
+@require_POST
+def set_manager(request: PageRequest, team_id: int, user_id: int) -> HttpResponseBase:
+    """Make a member a manager, or a mere member again."""
+    actor = page_actor(request)
+    team = teams.find_team(actor, team_id)
+    someone = team.members.filter(pk=user_id).first()
+    if someone is None:
+        raise PersonNotFound(f"There is no user {user_id} in this team.")
+    teams.set_manager(actor=actor, team=team, user=someone, manages=request.POST.get("manages") == "yes")
+    messages.success(request, "Saved.")
+    return redirect("team", team_id=team_id)
+
+
+def named_user(username: str) -> User:
+    """Return the active person with this name; raise InvalidPerson, which leads back to the form."""
+    someone = find_user(username)
+    if someone is None or not someone.is_active:
+        raise InvalidPerson(f"username: there is no active user {username[:150]!r}.")
+    return someone

@@ -1,0 +1,90 @@
+"""Signing in, signing out, and the first administrator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from accounts.domain.setup import create_admin, make_setup_token
+from accounts.models import User
+
+pytestmark = pytest.mark.django_db
+PASSWORD = "a long enough password"
+
+
+@pytest.fixture(autouse=True)
+def _plain_static_files(settings: Any) -> None:
+    """Nothing is collected in these tests, so names of files carry no digest."""
+    settings.STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
+
+
+def test_people_sign_in_and_go_on_to_where_they_wanted() -> None:
+    create_admin(username="ada", password=PASSWORD)
+    client = Client()
+    assert client.get("/login/").status_code == 200
+    assert client.post("/login/", {"login": "ada", "password": "wrong"}).status_code == 422
+    fields = {"login": "ada", "password": PASSWORD, "next": "/instances/x/"}
+    assert client.post("/login/", fields).headers["Location"] == "/instances/x/"
+    assert client.get("/login/").headers["Location"] == "/"
+    assert client.get("/logout/").status_code == 405
+    assert client.post("/logout/").headers["Location"] == "/login/"
+    assert client.get("/").headers["Location"] == "/login/?next=/"
+
+
+def test_nobody_is_sent_to_another_site() -> None:
+    create_admin(username="ada", password=PASSWORD)
+    fields = {"login": "ada", "password": PASSWORD, "next": "https://evil.example/"}
+    assert Client().post("/login/", fields).headers["Location"] == "/"
+
+
+def test_an_inactive_person_does_not_get_in() -> None:
+    create_admin(username="ada", password=PASSWORD)
+    User.objects.update(is_active=False)
+    answer = Client().post("/login/", {"login": "ada", "password": PASSWORD})
+    assert answer.status_code == 403
+    assert "deactivated" in answer.content.decode()
+    assert not answer.wsgi_request.user.is_authenticated
+
+
+def test_the_link_makes_the_first_administrator_once() -> None:
+    client = Client()
+    assert "Nobody can sign in yet" in client.get("/login/").content.decode()
+    link = f"/setup/{make_setup_token()}/"
+    assert client.get(link).status_code == 200
+    fields = {"username": "ada", "password": PASSWORD, "password_again": PASSWORD}
+    assert client.post(link, fields).headers["Location"] == "/"
+    assert User.objects.get().is_admin
+    assert client.get("/").status_code == 200
+    refused = Client().get(link)
+    assert refused.status_code == 403
+    assert "set up already" in refused.content.decode()
+    assert Client().post(link, {**fields, "username": "eve"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"password": "short", "password_again": "short"}, "too short"),
+        ({"password": "password123456", "password_again": "password1234567"}, "differ"),
+        ({"username": "a b"}, "valid username"),
+        ({"username": ""}, "required"),
+        ({"username": "x" * 151}, "150"),
+    ],
+)
+def test_what_will_not_do_is_said_at_its_field(fields: dict[str, str], sentence: str) -> None:
+    sent = {"username": "ada", "password": PASSWORD, "password_again": PASSWORD, **fields}
+    answer = Client().post(f"/setup/{make_setup_token()}/", sent)
+    assert answer.status_code == 422
+    assert sentence in answer.content.decode()
+    assert not User.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "token", ["nonsense", "a:b:c", make_setup_token()[:-1]], ids=["no token", "no signature", "cut off"]
+)
+def test_a_wrong_link_makes_nobody(token: str) -> None:
+    answer = Client().post(f"/setup/{token}/", {"username": "eve", "password": PASSWORD, "password_again": PASSWORD})
+    assert answer.status_code == 403
+    assert not User.objects.exists()

@@ -1,0 +1,112 @@
+"""Quotas and keys in a whole Corral with two web processes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from typing import Any
+
+import httpx
+import pytest
+
+from accounts.domain.windows import find_window
+from gateway.quotas.book import INTERVAL_S
+from tests.system.conftest import StackFactory
+from tests.system.stack import Stack, poll
+
+SETTLED_S = 5 * INTERVAL_S
+
+
+def make_key(corral: Stack, **members: Any) -> dict[str, Any]:
+    answer = corral.api.post("/api/v1/auth/keys", json={"name": "k", "permission_mode": "allow_all", **members})
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
+
+
+async def ask_until(corral: Stack, key: str, *, clients: int, seconds: float) -> Counter[int]:
+    """Ask from several clients at once, a connection each, so that both processes are asked."""
+    url = f"http://127.0.0.1:{corral.port}/v1/chat/completions"
+    body = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+    counts: Counter[int] = Counter()
+    end = time.monotonic() + seconds
+
+    async def ask() -> None:
+        while time.monotonic() < end:
+            async with httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
+                for _ in range(5):
+                    counts[(await client.post(url, json=body)).status_code] += 1
+            if counts[429] > 50:
+                return
+
+    await asyncio.gather(*(ask() for _ in range(clients)))
+    return counts
+
+
+def test_a_quota_holds_over_two_web_processes_under_load_and_over_a_restart(make_corral: StackFactory) -> None:
+    corral = make_corral(web_workers="2")
+    corral.run_now("m")
+    left = find_window("day", time.time())[1] - time.time()
+    if left < 300:
+        pytest.skip("a new day begins in a moment")
+    limit = 200
+    key = make_key(corral, limits=[{"unit": "requests", "window": "day", "limit": limit}])
+
+    counts = asyncio.run(ask_until(corral, key["key"], clients=8, seconds=60))
+
+    assert set(counts) == {200, 429}
+    # What the other process lets in within an interval: eight clients that ask one after another.
+    assert limit <= counts[200] <= limit + 100, counts
+    used = counts[200]
+    time.sleep(SETTLED_S)
+    assert set(asyncio.run(ask_until(corral, key["key"], clients=4, seconds=1))) == {429}
+    shown = poll(
+        lambda: [one for one in corral.api.get("/api/v1/quotas").json() if one["used"] == used],
+        seconds=30,
+        what="the endpoint tells what is used",
+    )
+    assert shown[0]["remaining"] == 0
+
+    # The embedded Valkey comes back empty: the database remembers.
+    corral.down()
+    corral.up()
+    corral.act("m", "start")
+    corral.wait_for("m", "ready")
+    assert set(asyncio.run(ask_until(corral, key["key"], clients=4, seconds=2))) == {429}
+
+
+def test_a_rotated_and_a_revoked_key_die_within_a_second_in_every_process(make_corral: StackFactory) -> None:
+    corral = make_corral(web_workers="2")
+    corral.run_now("m")
+    key = make_key(corral)
+
+    def ask(secret: str) -> set[int]:
+        """Ask on twenty connections: the kernel deals them out to both processes."""
+        found = set()
+        for _ in range(20):
+            with httpx.Client(base_url=f"http://127.0.0.1:{corral.port}", timeout=60) as client:
+                found.add(client.get("/v1/models", headers={"X-API-Key": secret}).status_code)
+        return found
+
+    assert ask(key["key"]) == {200}
+    rotated = corral.api.post(f"/api/v1/auth/keys/{key['id']}/rotate").json()
+    time.sleep(1)
+    assert (ask(key["key"]), ask(rotated["key"])) == ({401}, {200})
+    corral.api.post(f"/api/v1/auth/keys/{key['id']}/revoke").raise_for_status()
+    time.sleep(1)
+    assert ask(rotated["key"]) == {401}
+
+
+def test_when_a_key_was_used_is_kept_without_a_write_for_each_request(make_corral: StackFactory) -> None:
+    corral = make_corral()
+    corral.run_now("m")
+    key = make_key(corral)
+    began = int(time.time())
+    corral.api.post("/v1/chat/completions", json={"model": "m"}, headers={"Authorization": f"Bearer {key['key']}"})
+
+    def read() -> int | None:
+        used: int | None = corral.api.get(f"/api/v1/auth/keys/{key['id']}").json()["last_used_at"]
+        return used
+
+    poll(read, seconds=30, what="the use is kept")
+    assert began <= (read() or 0) <= time.time()
