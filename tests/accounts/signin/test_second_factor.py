@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import re
 import time
 
@@ -13,17 +11,10 @@ from allauth.mfa.models import Authenticator
 from django.test import Client
 
 from accounts.models import User
+from tests.accounts.signin.codes import compute_code
 from tests.accounts.signin.conftest import PASSWORD
 
 pytestmark = pytest.mark.django_db
-
-
-def compute_code(secret: str, moment: float | None = None) -> str:
-    counter = int((time.time() if moment is None else moment) // 30)
-    digest = hmac.new(base64.b32decode(secret), counter.to_bytes(8, "big"), hashlib.sha1).digest()
-    offset = digest[-1] & 15
-    number = int.from_bytes(digest[offset : offset + 4], "big") & 0x7FFFFFFF
-    return f"{number % 10**6:06}"
 
 
 def test_codes_are_those_of_the_standard() -> None:
