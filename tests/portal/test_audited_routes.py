@@ -93,6 +93,7 @@ AUDITED = {
     "POST people/<int:user_id>/activate": "user.activate",
     "POST people/<int:user_id>/deactivate": "user.deactivate",
     "POST people/<int:user_id>/password": "user.set_password",
+    "POST people/<int:user_id>/second-factors/remove": "user.remove_second_factor",
     "POST people/<int:user_id>/delete": "user.delete",
     "POST teams": "team.create",
     "POST teams/<int:team_id>/rename": "team.update",
