@@ -112,6 +112,11 @@ class ChangePasswordForm(NewPasswordForm):
     )
     field_order = ("old_password", "password", "password_again")
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["password"].label = "New password"
+        self.fields["password_again"].label = "New password, once more"
+
 
 class DetailsForm(forms.Form):
     """Who somebody is."""

@@ -42,6 +42,7 @@ urlpatterns: list[URLPattern] = [
     *page_routes("people/<int:user_id>/activate/", people.activate, "person-activate"),
     *page_routes("people/<int:user_id>/deactivate/", people.deactivate, "person-deactivate"),
     *page_routes("people/<int:user_id>/password/", people.reset_password, "person-password"),
+    *page_routes("people/<int:user_id>/second-factors/remove/", people.remove_second_factors, "person-factors"),
     *page_routes("people/<int:user_id>/delete/", people.delete, "person-delete"),
     *page_routes("teams/", teams.show_list, "teams"),
     *page_routes("teams/<int:team_id>/", teams.show, "team"),

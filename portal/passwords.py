@@ -1,8 +1,9 @@
-"""Reading a new password for a command: from the terminal twice, or one line of standard input."""
+"""A new password for a command: from the terminal twice, one line of standard input, or made."""
 
 from __future__ import annotations
 
 import getpass
+import secrets
 import sys
 
 from django.core.management.base import CommandError
@@ -19,3 +20,8 @@ def read_new_password() -> str:
     if password != getpass.getpass("Password again: "):
         raise CommandError("The two passwords differ.")
     return password
+
+
+def choose_password(*, generate: bool) -> str:
+    """Return a password that is made here, of 128 random bits, or read."""
+    return secrets.token_urlsafe(16) if generate else read_new_password()

@@ -22,6 +22,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *both("api/v1/audit", AuditView, "api-audit"),
     *both("api/v1/quotas", QuotaListView, "api-quota-list"),
     *both("api/v1/quotas/<int:pk>", QuotaView, "api-quota"),
+    path("api/v1/", include("accounts.api.urls")),
     path("api/v1/", include("instances.api.urls")),
     re_path(r"^api(/|$)", views.UnknownView.as_view()),
     # The API's documentation

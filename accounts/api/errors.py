@@ -9,7 +9,7 @@ from functools import singledispatch
 from typing import Any
 
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import RequestDataTooBig, ValidationError
 from django.db import OperationalError
 from django.http import Http404, HttpResponse, HttpResponseBase
 from rest_framework import exceptions
@@ -85,6 +85,14 @@ def _(error: AccountError, context: Mapping[str, Any]) -> HttpResponse:
 def _(error: KeyRefused, context: Mapping[str, Any]) -> HttpResponse:
     fields = {error.field: error.why} if error.why else None
     return error_response(error.code, str(error), status=error.status, fields=fields)
+
+
+@answer.register
+def _(error: ValidationError, context: Mapping[str, Any]) -> HttpResponse:
+    faults = error.message_dict if hasattr(error, "error_dict") else {"password": error.messages}
+    fields = {name: " ".join(sentences) for name, sentences in faults.items()}
+    details = " ".join(f"{name}: {sentence}" for name, sentence in fields.items())
+    return error_response("invalid_request", details, status=400, fields=fields)
 
 
 @answer.register

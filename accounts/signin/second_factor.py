@@ -7,9 +7,14 @@ import hashlib
 import hmac
 
 from allauth.mfa.adapter import DefaultMFAAdapter
+from allauth.mfa.models import Authenticator
 from cryptography.fernet import Fernet
 from django.conf import settings
+from django.db import transaction
 
+from accounts.domain.actors import Actor
+from accounts.domain.audit import record_change
+from accounts.domain.rights import require_admin
 from accounts.models import User
 
 
@@ -41,3 +46,15 @@ def make_cipher() -> Fernet:
     """Return the cipher of second factors."""
     digest = hmac.new(settings.SECRET_KEY.encode(), b"accounts.second_factor", hashlib.sha256).digest()
     return Fernet(base64.urlsafe_b64encode(digest))
+
+
+@transaction.atomic
+def forget_second_factors(*, actor: Actor, user: User) -> None:
+    """Remove the app, passkeys and recovery codes of somebody who has lost them; raise NotAllowed."""
+    require_admin(actor)
+    found = Authenticator.objects.filter(user=user)
+    names = [str(authenticator) for authenticator in found]
+    if names:
+        found.delete()
+        before = {"second_factors": names}
+        record_change(actor=actor, action="user.remove_second_factor", target=user, before=before)

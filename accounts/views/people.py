@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.mfa.models import Authenticator
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
@@ -22,6 +23,7 @@ from accounts.errors import InvalidPerson
 from accounts.forms import InvitationForm
 from accounts.models import User
 from accounts.pages import PageRequest, account_page, page_actor
+from accounts.signin.second_factor import forget_second_factors
 
 PAGE = 100
 STATES = {
@@ -77,6 +79,7 @@ def show_person(request: PageRequest, user_id: int) -> HttpResponseBase:
         "teams": someone.groups.order_by("name"),
         "roles": Role.choices,
         "heirs": User.objects.filter(is_active=True).exclude(pk=someone.pk).order_by("username"),
+        "has_second_factor": Authenticator.objects.filter(user=someone).exists(),
         "key_count": someone.api_keys.usable().count(),
     }
     return render(request, "accounts/person.html", context)
@@ -123,6 +126,16 @@ def reset_password(request: PageRequest, user_id: int) -> HttpResponseBase:
     someone = get_user(actor, user_id)
     set_password(actor=actor, user=someone, password=request.POST.get("password", ""))
     return tell(request, someone, f"{someone} has a new password and is signed out everywhere.")
+
+
+@account_page
+@require_POST
+def remove_second_factors(request: PageRequest, user_id: int) -> HttpResponseBase:
+    """Help somebody who has lost their app, passkeys and recovery codes."""
+    actor = page_actor(request)
+    someone = get_user(actor, user_id)
+    forget_second_factors(actor=actor, user=someone)
+    return tell(request, someone, f"{someone} signs in with the password alone now.")
 
 
 @account_page

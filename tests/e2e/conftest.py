@@ -96,7 +96,8 @@ def open_page(browser: Browser, corral: Stack, tmp_path: Path) -> Iterator[OpenP
 
     def open_one(*, signed_in: bool = True, **options: object) -> Page:
         options.setdefault("viewport", {"width": 1280, "height": 900})
-        context = browser.new_context(base_url=f"http://127.0.0.1:{corral.port}", **options)  # type: ignore[arg-type]
+        options.setdefault("base_url", f"http://127.0.0.1:{corral.port}")
+        context = browser.new_context(**options)  # type: ignore[arg-type]
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(LIMIT_MS)

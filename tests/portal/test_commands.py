@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from accounts.domain.actors import console_actor
 from accounts.domain.keys import find_key
+from accounts.domain.teams import create_team
 from accounts.enums import KeyKind, Role
 from accounts.models import User
 from portal import __version__
@@ -130,3 +132,26 @@ def test_a_key_for_chosen_instances_names_them(db: None) -> None:
     assert list(key.permissions.values_list("instance_id", flat=True)) == [instance.pk]
     with pytest.raises(CommandError, match="no instance beta"):
         call_command(*words, "beta")
+
+
+def test_a_password_is_made_and_printed_alone(db: None) -> None:
+    create_team(actor=console_actor(), name="red")
+    out, err = io.StringIO(), io.StringIO()
+    call_command(
+        "createuser", "anna", "--team", "red", "--email", "a@example.org", "--generate", stdout=out, stderr=err
+    )
+    anna = User.objects.get()
+    assert anna.check_password(out.getvalue().rstrip("\n"))
+    assert [group.name for group in anna.groups.all()] == ["red"]
+    assert anna.email == "a@example.org"
+    again = io.StringIO()
+    call_command("resetpassword", "anna", "--generate", "--remove-second-factors", stdout=again, stderr=err)
+    anna.refresh_from_db()
+    assert anna.check_password(again.getvalue().rstrip("\n"))
+    assert again.getvalue() != out.getvalue()
+
+
+def test_an_unknown_team_makes_no_user(db: None) -> None:
+    with pytest.raises(CommandError, match="There is no team red"):
+        call_command("createuser", "anna", "--team", "red", "--generate")
+    assert not User.objects.exists()

@@ -8,6 +8,7 @@ import pytest
 
 from instances.domain.groups import Group
 from portal.env import Settings, SettingsError, load_settings, unknown_variables
+from portal.settings_table import run_settings
 
 
 def load(tmp_path: Path, content: str = "", **variables: str) -> Settings:
@@ -136,3 +137,48 @@ def test_variables_that_nothing_reads_are_found() -> None:
 def test_the_socket_of_a_long_data_folder_is_short_enough_for_the_kernel(tmp_path: Path) -> None:
     settings = load(tmp_path, CORRAL_DATA_DIR="/" + "long/" * 40)
     assert len(str(settings.valkey_socket)) < 100
+
+
+def test_registration_is_off_however_yaml_reads_it(tmp_path: Path) -> None:
+    assert load(tmp_path, "registration: off").registration == "off"
+    assert load(tmp_path, "registration: approval").registration == "approval"
+    with pytest.raises(SettingsError, match="CORRAL_REGISTRATION must be off, approval or open"):
+        load(tmp_path, CORRAL_REGISTRATION="maybe")
+
+
+def test_providers_come_from_yaml_or_json(tmp_path: Path) -> None:
+    text = (
+        '[{"id": "acme", "name": "Acme", "server_url": "https://id.example", "client_id": "x", "client_secret": "y"}]'
+    )
+    for found in (load(tmp_path, CORRAL_OIDC_PROVIDERS=text), load(tmp_path, f"oidc_providers: {text}")):
+        (provider,) = found.oidc_providers
+        assert (provider.id, provider.client_secret, provider.default_role) == ("acme", "y", "member")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[{}]", "missing required field `id`"),
+        ("nonsense", "must be JSON"),
+        (
+            '[{"id": "a", "name": "A", "server_url": "https://x", "client_id": "x", "roles": {"g": "god"}}]',
+            "Invalid enum value",
+        ),
+        ('[{"id": "A", "name": "A", "server_url": "https://x", "client_id": "x"}]', "small letters"),
+    ],
+)
+def test_a_provider_that_will_not_do_is_named(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(SettingsError, match="CORRAL_OIDC_PROVIDERS") as caught:
+        load(tmp_path, CORRAL_OIDC_PROVIDERS=text)
+    assert sentence in str(caught.value)
+
+
+def test_secrets_of_providers_are_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = '[{"id": "a", "name": "A", "server_url": "https://x", "client_id": "x", "client_secret": "hush"}]'
+    monkeypatch.setenv("CORRAL_OIDC_PROVIDERS", text)
+    assert run_settings([]) == 0
+    shown = capsys.readouterr().out
+    assert "CORRAL_OIDC_PROVIDERS=***" in shown
+    assert "hush" not in shown

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import re
 import time
+from typing import Any
 
 import pytest
 from allauth.mfa.models import Authenticator
 from django.test import Client
 
-from accounts.models import User
+from accounts.domain.actors import actor_for
+from accounts.enums import Role
+from accounts.errors import NotAllowed
+from accounts.models import AuditEntry, User
+from accounts.signin.second_factor import forget_second_factors
+from tests.accounts.signin.codes import compute_code
 from tests.accounts.signin.conftest import PASSWORD
+from tests.factories import make_user
 
 pytestmark = pytest.mark.django_db
-
-
-def compute_code(secret: str, moment: float | None = None) -> str:
-    counter = int((time.time() if moment is None else moment) // 30)
-    digest = hmac.new(base64.b32decode(secret), counter.to_bytes(8, "big"), hashlib.sha1).digest()
-    offset = digest[-1] & 15
-    number = int.from_bytes(digest[offset : offset + 4], "big") & 0x7FFFFFFF
-    return f"{number % 10**6:06}"
 
 
 def test_codes_are_those_of_the_standard() -> None:
@@ -129,6 +126,22 @@ def test_the_app_can_be_removed_after_confirming(browser: Client) -> None:
     assert browser.post("/profile/app/remove/").headers["Location"] == "/profile/"
     client = Client()
     assert client.post("/login/", {"login": "ada", "password": PASSWORD}).headers["Location"] == "/"
+
+
+def test_an_administrator_helps_who_has_lost_them(
+    browser: Client, ada: User, django_capture_on_commit_callbacks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accounts.events.publish", [].append)  # no Redis runs here
+    with django_capture_on_commit_callbacks(execute=True):  # allauth says it then
+        add_app(browser)
+    boss = make_user("bea", Role.ADMIN)
+    forget_second_factors(actor=actor_for(boss), user=ada)
+    with pytest.raises(NotAllowed):
+        forget_second_factors(actor=actor_for(make_user("eve")), user=boss)
+    answer = Client().post("/login/", {"login": "ada", "password": PASSWORD})
+    assert answer.headers["Location"] == "/"
+    actions = AuditEntry.objects.filter(action__contains="second_factor").values_list("action", flat=True)
+    assert sorted(actions) == ["user.add_second_factor"] * 2 + ["user.remove_second_factor"]
 
 
 def test_the_admin_site_has_no_door_of_its_own(browser: Client) -> None:
