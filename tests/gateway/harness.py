@@ -194,7 +194,12 @@ class Gateway:
 
     async def __aenter__(self) -> Self:
         config = uvicorn.Config(
-            self.app, port=0, log_level="critical", http=BoundedHttpProtocol, timeout_graceful_shutdown=1
+            self.app,
+            port=0,
+            log_level="critical",
+            http=BoundedHttpProtocol,
+            proxy_headers=False,  # as `corral web`: what uvicorn wraps around an application hides its `take`
+            timeout_graceful_shutdown=1,
         )
         self._server = uvicorn.Server(config)
         # Its own handling of signals would end the tests.
