@@ -23,7 +23,7 @@ _METHODS = {
     b"/reranking": "POST",
     b"/tokenize": "POST",
 }
-_UI = [(b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY")]
+_UI = [(b"x-frame-options", b"DENY")]
 
 
 class LlamaCppRoutes:

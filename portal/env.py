@@ -94,6 +94,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allowed_origins: Annotated[
         list[str], doc("CORS: origins whose pages may call the APIs with a key.", alias="LLAMACTL_ALLOWED_ORIGINS")
     ] = msgspec.field(default_factory=lambda: ["*"])
+    trusted_proxies: Annotated[
+        list[str],
+        doc("Networks (10.0.0.0/8) of reverse proxies whose X-Forwarded-For, -Proto and -Host are believed."),
+    ] = msgspec.field(default_factory=list)
     https: Annotated[bool, doc("Corral is reached over HTTPS: cookies are Secure, HSTS is sent.")] = False
     debug: Annotated[bool, doc("Django's debug pages. Never on a shared host.")] = False
     log_level: Annotated[str, doc("DEBUG, INFO, WARNING or ERROR.", alias="LLAMACTL_LOG_LEVEL")] = "INFO"
@@ -356,6 +360,9 @@ def check_values(settings: Settings) -> None:
     if fault := find_provider_fault(settings.oidc_providers):
         raise SettingsError(f"CORRAL_OIDC_PROVIDERS can't be used: {fault}.")
     check_swap_policy(settings)
+    for network in settings.trusted_proxies:
+        if not is_network(network):
+            raise SettingsError(f"CORRAL_TRUSTED_PROXIES must be networks such as 10.0.0.0/8, not {network!r}.")
     if not is_time_zone(settings.time_zone):
         raise SettingsError(f"CORRAL_TIME_ZONE must be a name such as Europe/Berlin, not {settings.time_zone!r}.")
 
@@ -384,6 +391,17 @@ def is_time_zone(name: str) -> bool:
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
+
+
+def is_network(text: str) -> bool:
+    """Tell whether a text is an address or a network."""
+    import ipaddress  # noqa: PLC0415  most installations name none
+
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
         return False
     return True
 
