@@ -27,6 +27,8 @@ SOCKET = "WS"
 """Stands for a method in rows about WebSockets."""
 LOGIN = "login"
 """A redirection to the page for signing in."""
+BACK = "back"
+"""A redirection to another page; nothing was done."""
 ANY = "*"
 """Whatever the address itself says, but no 5xx."""
 

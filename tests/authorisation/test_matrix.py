@@ -76,7 +76,7 @@ async def test_each_caller_is_answered_as_the_table_says(portal: Portal, part: i
             faults += [
                 f"{call} answers {found[caller]} to {caller}, not {expected[caller]}"
                 for caller in CALLERS
-                if found[caller] != expected[caller] and (expected[caller] != ANY or found[caller] >= "500")
+                if found[caller] != expected[caller] and (expected[caller] != ANY or found[caller].startswith("5"))
             ]
     assert not faults, "\n".join(faults)
 
@@ -117,7 +117,7 @@ async def test_the_admin_site_is_for_administrators_alone(portal: Portal) -> Non
             call = Call(method, address.route)
             for caller in ("anonymous", "manage", "operator", "management key", "admin"):
                 outcome = (await ask(portal, call, address, caller)).outcome
-                if outcome != cells[caller] and (cells[caller] != ANY or outcome >= "500" or outcome == "login"):
+                if outcome != cells[caller] and (cells[caller] != ANY or outcome.startswith("5") or outcome == "login"):
                     faults.append(f"{call} answers {outcome} to {caller}, not {cells[caller]}")
     assert not faults, "\n".join(faults)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from ipaddress import ip_network
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -22,12 +22,13 @@ from django.utils import timezone
 
 from accounts.domain.actors import SUPERVISOR
 from accounts.domain.audit import record_change
+from accounts.domain.invitations import create_invitation
 from accounts.enums import KeyKind, PermissionMode, Role
-from accounts.models import ApiKey, AuditEntry, Quota, User
+from accounts.models import ApiKey, AuditEntry, Quota, Team, User
 from gateway.asgi import ASGIApp
 from instances.logs.database import run_query
 from instances.models import InstanceShare, KeyPermission, Node
-from tests.authorisation.table import CALLERS, LOGIN, SIGNED_IN
+from tests.authorisation.table import BACK, CALLERS, LOGIN, SIGNED_IN
 from tests.factories import make_instance, make_key, make_ready, make_user
 
 HOST = "corral.example"
@@ -35,7 +36,7 @@ KEPT = ("contenttypes.ContentType", "auth.Permission")
 STREAM = b"x-accel-buffering"
 """A header of answers that go on for ever."""
 SOON_S = 5.0
-ADDRESSES = itertools.count(1)
+ADDRESSES = ip_network("10.0.0.0/8").hosts()
 
 Headers = list[tuple[bytes, bytes]]
 TOKEN = _get_new_csrf_string().encode()
@@ -55,13 +56,18 @@ class Answer:
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    is_without_effect: bool = False
+    """A change that was asked for left no entry in the audit."""
 
     @property
     def outcome(self) -> str:
         """The word for it in the table."""
+        if self.status != 302:
+            return str(self.status)
         path = urlsplit(self.headers.get("location", "")).path
-        is_sign_in = path.rstrip("/").rsplit("/", 1)[-1] == "login"
-        return LOGIN if self.status == 302 and is_sign_in else str(self.status)
+        if path.rstrip("/").rsplit("/", 1)[-1] == "login":
+            return LOGIN
+        return BACK if self.is_without_effect else "302"
 
 
 def empty_database() -> None:
@@ -79,6 +85,7 @@ class World:
         self._port = port
         self._headers: dict[str, Headers] = {}
         self.ids: dict[str, int] = {}
+        self._newest_entry = 0
 
     def build(self) -> None:
         """Make everything anew."""
@@ -90,7 +97,10 @@ class World:
             admin = people["admin"] = make_user("admin", Role.ADMIN)
             alpha = make_ready("alpha", owner=admin, port=self._port)
             other = make_instance("other", owner=admin)
-            Group.objects.create(name="research")
+            team = Group.objects.create(name="research")
+            Team.objects.get_or_create(group=team)
+            people["mia"].groups.add(team)
+            invitation, _ = create_invitation(actor=SUPERVISOR)
             for level in ("use", "operate", "manage"):
                 InstanceShare.objects.create(instance=alpha, user=people[level], level=level)
             keys = {
@@ -106,7 +116,7 @@ class World:
             ApiKey.objects.filter(pk=expired[0].pk).update(expires_at=timezone.now() - timedelta(hours=1))
             record_change(actor=SUPERVISOR, action="instance.create", target=alpha)
             key = ApiKey.objects.get(user=people["use"]).pk
-            entry = AuditEntry.objects.latest("pk").pk
+            entry = self._newest_entry = AuditEntry.objects.latest("pk").pk
             quota = Quota.objects.create(user=people["use"], unit="requests", window="day", limit=None).pk
             self.ids = {
                 "/api/v1/auth/keys/{key_id}": key,
@@ -114,11 +124,19 @@ class World:
                 "/audit/{pk}": entry,
                 "/api/v1/quotas/{pk}": quota,
                 "/limits/{pk}": quota,
+                "/people/{user_id}": people["mia"].pk,
+                "/people/invitations/{invitation_id}": invitation.pk,
+                "/teams/{team_id}": team.pk,
+                "/teams/{team_id}/members/{user_id}": people["mia"].pk,
             }
             self._headers = {"anonymous": [(b"cookie", COOKIE)]}
             self._headers |= {name: [bearer(key), (b"cookie", COOKIE)] for name, key in keys.items()}
             self._headers |= {name: [(b"cookie", COOKIE + b"; " + sign_in(people[name]))] for name in SIGNED_IN}
         assert set(self._headers) == set(CALLERS)
+
+    def is_unchanged(self) -> bool:
+        """Whether the audit has no entry beyond those of the world's making: every change leaves one."""
+        return AuditEntry.objects.latest("pk").pk == self._newest_entry
 
     def headers_of(self, caller: str) -> Headers:
         """What a caller's requests carry."""
@@ -165,8 +183,10 @@ class Portal:
         data, content_type = encode(body)
         headers += [(b"content-type", content_type), (b"content-length", b"%d" % len(data))] if data else []
         answer = await send_request(self.application, method, path, headers, data)
-        if answer.status < 400 and (method != "GET" or "unload" in path) and not self._is_for_engine(method, path):
-            self._is_stale = True
+        is_change = method != "GET" or "unload" in path
+        if answer.status < 400 and is_change and not self._is_for_engine(method, path):
+            answer.is_without_effect = await run_query(self._world.is_unchanged)
+            self._is_stale = answer.status != 302 or not answer.is_without_effect
         return answer
 
     async def knock(self, path: str, caller: str, *, patience_s: float) -> str:
@@ -214,7 +234,7 @@ def make_scope(kind: str, path: str, headers: Headers) -> dict[str, Any]:
         "query_string": query.encode(),
         "root_path": "",
         "headers": [(b"host", HOST.encode()), (b"user-agent", b"Mozilla/5.0 (a browser)"), *headers],
-        "client": (f"2001:db8::{next(ADDRESSES):x}", 50000),  # each its own, or wrong keys would be slowed down
+        "client": (str(next(ADDRESSES)), 50000),  # each its own, or wrong keys would be slowed down
         "server": ("127.0.0.1", 8080),
         "state": {},
         "extensions": {},
