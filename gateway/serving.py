@@ -9,6 +9,7 @@ from typing import TypeVar
 from gateway.asgi import Message, Receive
 from gateway.authenticate import Authenticator
 from gateway.body import MemoryBudget, RequestBody, begin_body, hold_body, read_body
+from gateway.browsers import restrict_engine
 from gateway.demand import Demand
 from gateway.errors import ClientGone, GatewayError, forbidden_instance
 from gateway.exchange import Exchange
@@ -23,12 +24,6 @@ from gateway.structs import Principal, Route
 T = TypeVar("T")
 F = TypeVar("F", bound="tuple[Route, *tuple[object, ...]]")
 Authenticate = Callable[[Exchange], Awaitable[Principal]]
-
-UNTRUSTED = [
-    (b"content-security-policy", b"sandbox allow-scripts allow-forms allow-modals allow-popups allow-downloads"),
-    (b"x-content-type-options", b"nosniff"),
-]
-"""What an engine answers to a signed-in browser must not act as a page of the portal: it gets an origin of its own."""
 
 
 class Serving:
@@ -153,8 +148,7 @@ class Serving:
 
     async def forward(self, exchange: Exchange, route: Route, path: bytes, body: RequestBody) -> None:
         """Forward to `path` of the instance, the client's query without its key."""
-        if exchange.principal is not None and exchange.principal.kind == "session":
-            exchange.extra_headers += UNTRUSTED
+        exchange.extra_headers += restrict_engine(exchange.scope, exchange.principal)
         await self.forwarder.forward(exchange, route, path, drop_query_key(exchange.query), guard_body(route, body))
 
 

@@ -20,13 +20,13 @@ django_application = get_asgi_application()  # loads the apps, which the imports
 from channels.auth import AuthMiddlewareStack
 from channels.layers import get_channel_layer
 from channels.routing import URLRouter
-from channels.security.websocket import AllowedHostsOriginValidator
 from django.conf import settings
 from django.urls import re_path
 
 from gateway.accounting import Recorder
 from gateway.app import build_gateway
 from gateway.asgi import ASGIApp, Message, Receive, Scope, Send
+from gateway.browsers import is_browser
 from gateway.config import GatewayConfig
 from gateway.direct import Client
 from gateway.ledger import close_connection, write_requests
@@ -35,7 +35,9 @@ from instances.consumers import websocket_urlpatterns
 from instances.logs import http as logs
 from instances.logs import root_http as root_logs
 from instances.logs.hub import close_hub
+from portal.edge import BodyTooLarge, Edge, bound_body, refuse, restrict_answer
 from portal.gateway_commands import InstanceCommands
+from portal.origins import OriginGuard
 from portal.sessions import find_session_principal
 from portal.static import StaticFiles
 
@@ -47,6 +49,11 @@ class Portal:
         self.static = static
         self.websockets = websockets
         self.pages = pages
+        self.edge = Edge(
+            trusted_proxies=settings.CORRAL.trusted_proxies,
+            is_https=settings.CORRAL.https,
+            allowed_hosts=settings.ALLOWED_HOSTS,
+        )
         self.ending = asyncio.Event()
         self.gateway = build_gateway(
             make_gateway_config(),
@@ -63,6 +70,14 @@ class Portal:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or the server's whole life (lifespan)."""
+        if scope["type"] != "lifespan":
+            if not self.edge.is_open and (refusal := self.edge.admit(scope)):
+                await refuse(scope, receive, send, refusal)
+                return
+            if scope["type"] == "http" and is_browser(scope["headers"]):
+                send = restrict_answer(send)
+            await self.gateway(scope, receive, send)
+            return
 
         async def receive_and_close() -> Message:
             message = await receive()
@@ -71,7 +86,7 @@ class Portal:
                 await close_hub()
             return message
 
-        await self.gateway(scope, receive_and_close if scope["type"] == "lifespan" else receive, send)
+        await self.gateway(scope, receive_and_close, send)
 
     def take(self, client: Client) -> bool:
         """Serve a request of Corral's own server at once if that can be done (`gateway.direct`)."""
@@ -88,7 +103,10 @@ class Portal:
         elif root_logs.handles(scope):
             await self.serve_log(root_logs.app, scope, receive, send)
         else:
-            await self.pages(scope, receive, send)
+            try:
+                await self.pages(scope, bound_body(scope, receive), send)
+            except BodyTooLarge as error:
+                await refuse(scope, receive, send, error)
 
     async def serve_log(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream a log until the client leaves or the server stops; then the answer ends properly."""
@@ -137,8 +155,13 @@ def make_gateway_config() -> GatewayConfig:
     )
 
 
-application = Portal(
-    static=StaticFiles(settings.STATIC_ROOT, settings.STATIC_URL),
-    websockets=AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter([*websocket_urlpatterns, NO_SOCKET]))),
-    pages=cast("ASGIApp", django_application),
-)
+def make_application() -> Portal:
+    """Put the application together by the settings."""
+    return Portal(
+        static=StaticFiles(settings.STATIC_ROOT, settings.STATIC_URL),
+        websockets=OriginGuard(AuthMiddlewareStack(URLRouter([*websocket_urlpatterns, NO_SOCKET]))),
+        pages=cast("ASGIApp", django_application),
+    )
+
+
+application = make_application()

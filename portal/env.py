@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,11 +18,12 @@ import msgspec
 import yaml
 from msgspec import Meta
 
-from accounts.oidc import OidcProvider, find_provider_fault
+from accounts.oidc import OidcProvider
 from instances.domain.groups import Group
-from instances.domain.matrix import Matrix, MatrixError, MatrixOptions
-from instances.domain.names import find_name_fault
+from instances.domain.matrix import MatrixOptions
+from portal.env_checks import SettingsError, check_values, parse_port_range
 
+__all__ = ["PREFIX", "Settings", "SettingsError", "load_settings", "setting_meta", "unknown_variables"]
 PREFIX = "CORRAL_"
 
 #: How a type is called in messages; the first that occurs in the type's own name counts.
@@ -43,10 +43,6 @@ Limit = Annotated[int, Meta(ge=-1)]
 Days = Annotated[int, Meta(ge=0, le=36500)]
 Seconds = Annotated[float, Meta(ge=0)]
 Patience = Annotated[float, Meta(ge=0, le=60)]
-
-
-class SettingsError(ValueError):
-    """A setting is missing, unknown or badly typed; the message names it and says what is expected."""
 
 
 def doc(description: str, *, alias: str = "", secret: bool = False, example: str = "") -> Meta:
@@ -94,6 +90,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allowed_origins: Annotated[
         list[str], doc("CORS: origins whose pages may call the APIs with a key.", alias="LLAMACTL_ALLOWED_ORIGINS")
     ] = msgspec.field(default_factory=lambda: ["*"])
+    trusted_proxies: Annotated[
+        list[str],
+        doc("Networks (10.0.0.0/8) of reverse proxies whose X-Forwarded-For, -Proto and -Host are believed."),
+    ] = msgspec.field(default_factory=list)
     https: Annotated[bool, doc("Corral is reached over HTTPS: cookies are Secure, HSTS is sent.")] = False
     debug: Annotated[bool, doc("Django's debug pages. Never on a shared host.")] = False
     log_level: Annotated[str, doc("DEBUG, INFO, WARNING or ERROR.", alias="LLAMACTL_LOG_LEVEL")] = "INFO"
@@ -299,18 +299,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [path.expanduser().resolve() for path in (self.models_dirs or [self.data_dir / "models"])]
 
 
-def parse_port_range(text: str) -> tuple[int, int]:
-    """Read ``8000-9000`` (or with a comma) into its two ends; raise SettingsError unless they are ports and rise."""
-    parts = text.replace(",", "-").split("-")
-    try:
-        first, last = (int(part) for part in parts)
-    except ValueError:
-        raise SettingsError(f"CORRAL_PORT_RANGE must look like 8000-9000, not {text!r}.") from None
-    if not 1 <= first <= last <= 65535:
-        raise SettingsError(f"CORRAL_PORT_RANGE must be two rising ports between 1 and 65535, not {text!r}.")
-    return first, last
-
-
 def setting_meta(field: msgspec.structs.FieldInfo) -> Meta:
     """Return the ``doc()`` of a settings field (the outermost annotation)."""
     return next(m for m in reversed(get_args(field.type)) if isinstance(m, Meta) and m.description)
@@ -332,60 +320,6 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     check_values(settings)
     data_dir = settings.data_dir.expanduser().absolute()
     return msgspec.structs.replace(settings, data_dir=data_dir)
-
-
-def check_values(settings: Settings) -> None:
-    """Raise SettingsError for a value that has the right type and still can't be meant."""
-    parse_port_range(settings.port_range)
-    if settings.log_level.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
-        raise SettingsError(f"CORRAL_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {settings.log_level!r}.")
-    if not settings.host:
-        raise SettingsError("CORRAL_HOST is empty; 0.0.0.0 listens on every address, 127.0.0.1 on this machine alone.")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", settings.node):
-        raise SettingsError(f"CORRAL_NODE must be letters, digits, dots and dashes, not {settings.node!r}.")
-    if settings.redis_url and not settings.redis_url.startswith(("redis://", "rediss://", "unix://")):
-        raise SettingsError(
-            "CORRAL_REDIS_URL must look like redis://:password@host:6379/0, rediss://... or unix://path."
-        )
-    if settings.database_url and not settings.database_url.startswith(("postgres://", "postgresql://", "sqlite:///")):
-        raise SettingsError(
-            "CORRAL_DATABASE_URL must look like postgres://user:password@host:5432/name or sqlite:///path."
-        )
-    if settings.registration not in {"off", "approval", "open"}:
-        raise SettingsError(f"CORRAL_REGISTRATION must be off, approval or open, not {settings.registration!r}.")
-    if fault := find_provider_fault(settings.oidc_providers):
-        raise SettingsError(f"CORRAL_OIDC_PROVIDERS can't be used: {fault}.")
-    check_swap_policy(settings)
-    if not is_time_zone(settings.time_zone):
-        raise SettingsError(f"CORRAL_TIME_ZONE must be a name such as Europe/Berlin, not {settings.time_zone!r}.")
-
-
-def check_swap_policy(settings: Settings) -> None:
-    """Raise SettingsError when groups or the matrix can't be meant."""
-    for name in settings.groups:
-        if fault := find_name_fault(name):
-            raise SettingsError(f"CORRAL_GROUPS has a group {name!r} that no instance can belong to: {fault}.")
-    if not settings.matrix.is_given:
-        return
-    if settings.groups:
-        raise SettingsError("CORRAL_GROUPS and CORRAL_MATRIX are two ways to say the same; set one of them.")
-    try:
-        Matrix(settings.matrix)
-    except MatrixError as error:
-        raise SettingsError(f"CORRAL_MATRIX can't be used: {error}.") from None
-
-
-def is_time_zone(name: str) -> bool:
-    """Tell whether this system knows the time zone; UTC is known everywhere."""
-    if name == "UTC":
-        return True
-    import zoneinfo  # noqa: PLC0415  costs memory, and most installations leave UTC
-
-    try:
-        zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return True
 
 
 def is_text(field: msgspec.structs.FieldInfo) -> bool:

@@ -20,7 +20,8 @@ CORRAL_VERSION = __version__
 # Identity and security
 SECRET_KEY = CORRAL.secret_key or read_or_create_secret_key(CORRAL.data_dir)
 DEBUG = CORRAL.debug
-ALLOWED_HOSTS = CORRAL.allowed_hosts
+LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]  # what health checks on this machine call it
+ALLOWED_HOSTS = CORRAL.allowed_hosts if "*" in CORRAL.allowed_hosts else [*CORRAL.allowed_hosts, *LOOPBACK]
 CSRF_TRUSTED_ORIGINS = CORRAL.trusted_origins
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = CORRAL.https
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
@@ -28,7 +29,8 @@ SESSION_COOKIE_AGE = CORRAL.session_hours * 3600
 SECURE_SSL_REDIRECT = False  # the proxy that ends TLS redirects; Corral itself listens on plain HTTP
 SECURE_HSTS_SECONDS = 31536000 if CORRAL.https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = CORRAL.https
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if CORRAL.https else None
+SECURE_PROXY_SSL_HEADER = None  # portal.edge says in the scope what a trusted proxy says
+CSRF_COOKIE_HTTPONLY = True  # forms carry the token themselves
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 SILENCED_SYSTEM_CHECKS = ["security.W008"]  # SSL redirect: see SECURE_SSL_REDIRECT above
@@ -74,6 +76,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "portal.middleware.secure_cookies",
     "csp.middleware.CSPMiddleware",
     "accounts.middleware.note_origin",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -227,7 +230,7 @@ CHANNEL_LAYERS = {
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "accounts.authentication.ApiKeyAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
+        "accounts.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.CanManage"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],

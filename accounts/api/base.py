@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.http import HttpRequest
-from rest_framework.authentication import SessionAuthentication
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer, JSONRenderer
@@ -17,7 +16,7 @@ from rest_framework.views import APIView
 from accounts.api.cors import add_cors_headers
 from accounts.api.errors import InvalidParameter
 from accounts.api.parsers import AnyTypeJSONParser
-from accounts.authentication import ApiKeyAuthentication
+from accounts.authentication import ApiKeyAuthentication, SessionAuthentication
 from accounts.domain.actors import Actor
 from accounts.permissions import CanManage, actor_of
 

@@ -49,8 +49,16 @@ class LlamaCppBackend(FlagBackend):
     model_options = ("model", "hf_repo", "model_url", "docker_repo", "models_dir", "models_preset")
 
     def normalize_options(self, raw: object) -> NormalizedOptions:
-        """As for every engine; the prefix must be a path that can stand in a request line as it is (RFC 3986, 3.3)."""
+        """As for every engine.
+
+        The prefix must be a path that can stand in a request line as it is (RFC 3986, 3.3), and a file of a repository
+        one that can't lead out of the folder for downloads.
+        """
         normalized = super().normalize_options(raw)
+        for name in ("hf_file", "hf_file_v"):
+            parts = str(normalized.options.get(name, "")).replace("\\", "/").split("/")
+            if name in normalized.options and (parts[0] in ("", "~") or {".", ".."} & set(parts)):
+                raise OptionError(name, "is not a file of a repository; write a name such as model-Q4_K_M.gguf")
         prefix = normalized.options.get("api_prefix", "/")
         if prefix != "/" and (not _URL_PATH.fullmatch(prefix) or {".", ".."} & set(prefix.split("/"))):
             raise OptionError(

@@ -66,7 +66,8 @@ def test_each_change_is_in_the_audit(alpha: Instance, operator: User, member: Us
         owner("PUT", "instances/alpha/shares/users/mia", {"level": level})
     owner("DELETE", "instances/alpha/shares/users/mia")
     owner("PUT", "instances/alpha/owner", {"owner": "mia"})
-    assert list(AuditEntry.objects.order_by("pk").values_list("action", "target_label", "before", "after")) == [
+    entries = AuditEntry.objects.filter(action__startswith="instance.").order_by("pk")
+    assert list(entries.values_list("action", "target_label", "before", "after")) == [
         ("instance.share", "alpha", {}, {"mia": "use"}),
         ("instance.share", "alpha", {"mia": "use"}, {"mia": "manage"}),
         ("instance.unshare", "alpha", {"mia": "manage"}, None),
