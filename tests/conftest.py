@@ -11,10 +11,16 @@ import pytest
 from django.conf import settings
 from django.core.cache import cache
 from django.test import Client
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from accounts.enums import KeyKind, Role
 from accounts.models import User
 from tests.factories import make_key, make_user
+
+# How long the making of an example takes says something about the machine, not about Corral.
+hypothesis_settings.register_profile("corral", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("corral")
 
 DATABASE_FIXTURES = {"db", "transactional_db"}
 SYSTEM = Path(__file__).parent / "system"

@@ -89,4 +89,4 @@ def test_the_command_makes_what_it_is_asked_for(cache: Path) -> None:
     assert made.stdout == f"tiny-gguf: {cache / 'tiny-gguf-1' / 'tiny.gguf'}\n"
     wrong = subprocess.run([*command, "cow"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
-    assert "unknown engine cow: choose from mlx_lm.server, tiny-gguf, tiny-hf, llama-server" in wrong.stderr
+    assert "unknown engine cow: choose from mlx_lm.server, tiny-gguf, tiny-hf, llama-page, llama-server" in wrong.stderr

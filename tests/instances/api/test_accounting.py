@@ -21,12 +21,6 @@ ZERO = {"requests": 0, "errors": 0, "prompt_tokens": 0, "completion_tokens": 0, 
 ONE = {"requests": 1, "errors": 0, "prompt_tokens": 20, "completion_tokens": 50, "cached_tokens": 8, "duration_ms": 30}
 
 
-@pytest.fixture(autouse=True)
-def keep_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ledger closes its thread's connection; here that is the test's own, in a transaction."""
-    monkeypatch.setattr("gateway.ledger.close_old_connections", lambda: None)
-
-
 @pytest.fixture
 def rows(admin: User, member: User) -> None:
     """Requests of two people, in three hours of two days."""
