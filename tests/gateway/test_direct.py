@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -314,15 +314,16 @@ async def test_what_a_connection_leaves_behind_needs_no_garbage_collector(
             async with RawClient(gateway.port) as another:
                 another.ask()
                 assert (await asyncio.wait_for(read_answer(another.reader), 30))[0] == 200
-        await wait_until(lambda: not living, timeout_s=10)
+        gateway.finished.clear()
+        await wait_until(lambda: not living)
     finally:
         gc.enable()
     assert taken == [True] * 5
 
 
-def _noting(init, living):  # type: ignore[no-untyped-def]
-    def note(self, *args, **kwargs):  # type: ignore[no-untyped-def]
-        living.add(self)
-        init(self, *args, **kwargs)
+def _noting(init: Callable[..., None], living: weakref.WeakSet[object]) -> Callable[..., None]:
+    def note(made: object, *args: object, **options: object) -> None:
+        living.add(made)
+        init(made, *args, **options)
 
     return note
