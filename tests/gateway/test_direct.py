@@ -15,7 +15,8 @@ import pytest
 from gateway.direct import Client, DirectWay
 from portal.http_cycle import HttpCycle
 from portal.http_protocol import BoundedHttpProtocol
-from tests.gateway.harness import Call, Gateway, RawClient, Upstream, make_route, wait_until
+from tests.gateway.fake_engines import EagerCloser
+from tests.gateway.harness import Call, Gateway, RawClient, Upstream, make_route, settle, wait_until
 
 pytestmark = pytest.mark.no_database
 
@@ -190,6 +191,163 @@ async def test_the_head_of_an_answer_with_trailers_does_not_wait_for_its_body(
     seen.set()
     assert (await client.reader.readuntil(b"\r\n\r\n")).lower() == b"2\r\nab\r\n0\r\nx-sum: 3\r\n\r\n"
     assert taken == [True]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: a\r\n\r\n" + CHUNKED + b"1\r\na\r\n0\r\n\r\n",
+            (200, b"a"),
+        ),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", (204, b"")),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", (304, b"")),
+        (b"HTTP/1.1 200 OK\r\n\r\nuntil the end", (200, b"until the end")),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\naHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nb", (200, b"a")),
+        (b"HTTP/1.1 200 OK\r\nX: a\rb\r\nContent-Length: 1\r\n\r\na", (502, None)),
+        (b"nonsense\r\n\r\n", (502, None)),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", (502, None)),
+        (b"HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n", (502, None)),
+        (b"", (502, None)),
+    ],
+    ids=["interim", "204", "304", "no length", "two", "line break", "nonsense", "upgrade", "999", "nothing"],
+)
+@pytest.mark.parametrize("is_split", [False, True], ids=["at once", "byte by byte"])
+async def test_whatever_an_engine_answers_is_answered_once_and_accounted_once(
+    gateway: Gateway,
+    upstream: Upstream,
+    client: RawClient,
+    *,
+    taken: list[bool],
+    answer: bytes,
+    expected: tuple[int, bytes | None],
+    is_split: bool,
+) -> None:
+    async def reply(call: Call) -> None:
+        await call.read_body()
+        for piece in [answer[at : at + 1] for at in range(len(answer))] if is_split else [answer]:
+            await call.write(piece)
+            await asyncio.sleep(0)
+        call.writer.close()
+
+    upstream.handler = reply
+    client.writer.write(build("a"))
+    status, body = await asyncio.wait_for(read_answer(client.reader), 30)
+    assert (status, body if expected[1] is not None else None) == expected
+    assert taken == [True]
+    assert len(upstream.calls) == 1
+    upstream.handler = echo_mark
+    client.writer.write(build("b"))  # the connection is none the worse for it
+    assert await asyncio.wait_for(read_answer(client.reader), 30) == (200, b"b")
+    await wait_until(lambda: len(gateway.finished) == 2)
+
+
+async def test_an_engine_that_closes_idle_connections_never_shows_an_error(gateway: Gateway, taken: list[bool]) -> None:
+    async with EagerCloser() as engine:
+        await gateway.set_routes(make_route(port=engine.port, state="ready", host="127.0.0.1", upstream_key="k"))
+
+        async def keep_asking(pause_s: float) -> None:
+            async with RawClient(gateway.port) as client:
+                for _ in range(60):
+                    client.writer.write(build())
+                    assert await asyncio.wait_for(read_answer(client.reader), 60) == (200, b"fine")
+                    await asyncio.sleep(pause_s)
+
+        await asyncio.gather(*(keep_asking(pause / 10_000) for pause in range(8)))
+        assert engine.answered == 480
+    assert taken.count(True) > 20
+    await wait_until(lambda: len(gateway.finished) == 480)
+
+
+@pytest.mark.parametrize("change", [{"first_byte_timeout_s": 1}, {"idle_timeout_s": 1}], ids=["head", "pause"])
+async def test_an_engine_that_takes_too_long_is_given_up(
+    gateway: Gateway, upstream: Upstream, client: RawClient, taken: list[bool], change: dict[str, int]
+) -> None:
+    is_pause = "idle_timeout_s" in change
+
+    async def wait(call: Call) -> None:
+        await call.read_body()
+        await call.write(CHUNKED + b"1\r\nx\r\n" if is_pause else b"HTTP/1.1 102 Processing\r\n\r\n")
+        await call.wait_closed()
+
+    upstream.handler = wait
+    await gateway.set_routes(make_route(upstream, **change))
+    client.ask()
+    assert ("200 OK" if is_pause else "504 ") in await asyncio.wait_for(client.read_head(), 30)
+    if is_pause:
+        assert await client.reader.read() == b"1\r\nx\r\n"
+    await wait_until(lambda: gateway.finished)
+    assert [exchange.outcome for exchange in gateway.finished] == ["upstream_lost" if is_pause else "refused"]
+    assert taken == [True]
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["that reads at last", "that leaves"])
+async def test_a_client_that_does_not_read_holds_up_nobody_and_not_much_memory(
+    gateway: Gateway,
+    upstream: Upstream,
+    taken: list[bool],
+    leaves: bool,
+) -> None:
+    size, written = 48 * 2**20, 0
+
+    async def reply(call: Call) -> None:
+        nonlocal written
+        if b"slow" not in await call.read_body():
+            await call.write(CHUNKED + b"1\r\nx\r\n" * 20 + b"0\r\n\r\n")
+            return
+        await call.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        while written < size:
+            await call.write(b"x" * 2**20)
+            written += 2**20
+
+    await warm(gateway, upstream, 3)
+    taken.clear()
+    upstream.handler = reply
+    async with RawClient(gateway.port, receive_buffer=65536) as slow, RawClient(gateway.port) as quick:
+        slow.writer.write(build("slow"))
+        await slow.read_head()
+        for _ in range(200):
+            quick.writer.write(build("q"))
+            assert await asyncio.wait_for(read_answer(quick.reader), 30) == (200, b"x" * 20)
+        assert await settle(lambda: written) < 24 * 2**20
+        assert all(taken)
+        if not leaves:
+            assert len(await slow.reader.readexactly(size)) == size
+    await wait_until(lambda: len(gateway.finished) == 201)
+    outcomes = [exchange.outcome for exchange in gateway.finished]
+    assert outcomes == ["answered"] * 200 + ["cancelled" if leaves else "answered"]
+    assert gateway.app.activity.in_flight == {}
+
+
+async def test_answers_end_within_the_grace_of_a_stop_and_all_are_accounted(
+    upstream: Upstream, taken: list[bool]
+) -> None:
+    go_on = asyncio.Event()
+
+    async def reply(call: Call) -> None:
+        is_endless = b"endless" in await call.read_body()
+        await call.write(CHUNKED + b"1\r\nx\r\n")
+        await (call.wait_closed() if is_endless else go_on.wait())
+        await call.write(b"0\r\n\r\n")
+
+    async with Gateway() as gateway:
+        await gateway.set_routes(make_route(upstream))
+        await warm(gateway, upstream, 2)
+        taken.clear()
+        upstream.handler = reply
+        async with RawClient(gateway.port) as short, RawClient(gateway.port) as endless:
+            short.writer.write(build("short"))
+            endless.writer.write(build("endless"))
+            await asyncio.gather(short.read_head(), endless.read_head())
+            gateway._server.should_exit = True
+            await asyncio.sleep(0.3)
+            go_on.set()
+            assert await short.reader.read() == b"1\r\nx\r\n0\r\n\r\n"
+            assert await endless.reader.read() == b"1\r\nx\r\n"
+            await gateway._task
+    assert taken == [True, True]
+    assert [exchange.outcome for exchange in gateway.finished] == ["answered", "cancelled"]
+    assert gateway.app.activity.in_flight == {}
 
 
 @pytest.mark.parametrize("idle", [1, 4])
