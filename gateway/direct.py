@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from gateway.asgi import ASGIApp, Headers, Receive, Scope, Send, find_header
-from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.guards import guard_body
 from gateway.keys import drop_query_key
@@ -118,8 +117,8 @@ class DirectWay:
             exchange.principal, exchange.model = principal, named.model
             body = guard_body(route, named.ask_for(wanted))
             return self.forwarder.prepare(exchange, route, exchange.raw_path, drop_query_key(query), body)
-        except GatewayError:
-            return None  # who serves the client finds the same, and answers it
+        except Exception:  # noqa: BLE001  who serves the client finds the same, and answers it
+            return None
 
     def close(self) -> None:
         """Break off what is still on its way."""
@@ -160,13 +159,20 @@ class _Passage:
                 client.begin_answer(connection.status, headers, has_trailers=transfer.sends_trailers)
                 transfer.body.data = b""
             if transfer.sends_trailers:
+                client.flush_head()
                 self._hand_over()
-            else:
-                self._send_on()
+                return
+            is_over = self._send_on()
         except Exception as error:  # noqa: BLE001  it is raised again where it is handled, and leaves the engine alone
             self._hand_over(error)
+            return
+        if is_over:  # not to be done again by who handles errors
+            self._forget()
+            self._way.forwarder.end(transfer)
+            self._way.conclude(transfer.exchange)
 
-    def _send_on(self) -> None:
+    def _send_on(self) -> bool:
+        """Returns whether that was the end."""
         exchange, reader, connection = self.transfer.exchange, self.transfer.reader, self._connection
         data, is_complete = connection.take(), connection.is_complete
         exchange.sent_bytes += len(data)
@@ -174,14 +180,11 @@ class _Passage:
             exchange.is_answered = True
         elif not data:
             self._client.flush_head()
-            return
+            return False
         self._client.write_body(data, more_body=not is_complete)
         if reader is not None and data:
             reader.feed(data)
-        if is_complete:
-            self._forget()
-            self._way.forwarder.end(self.transfer)
-            self._way.conclude(exchange)
+        return is_complete
 
     def _forget(self) -> None:
         self._connection.listener = None

@@ -132,6 +132,11 @@ class HttpCycle:
     # What an application may do that can do without a task (`gateway.direct`)
 
     @property
+    def awaits_body(self) -> bool:
+        """Whether some of the request is still to come."""
+        return self._more_body
+
+    @property
     def has_whole_body(self) -> bool:
         """Whether all of the request has come."""
         return not self._more_body and not self._waits_for_continue
@@ -149,8 +154,9 @@ class HttpCycle:
         return pieces[0]
 
     def drop_body(self) -> None:
-        """Bring nothing more by ``receive`` but the client's departure."""
+        """Bring nothing more by ``receive`` but the client's departure, which only reading shows."""
         self._pieces, self._size, self._has_news = [], 0, False
+        self._flow.resume_reading()
 
     def begin_answer(self, status: int, headers: Headers, *, has_trailers: bool) -> None:
         """Begin the answer; its head leaves with the first piece of the body, or by ``flush_head``."""

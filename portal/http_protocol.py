@@ -61,6 +61,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _active: HttpCycle | None = None
     _fresh: ASGIApp | None = None
     """The application for the active request, as long as that isn't started."""
+    _refusal = b""
+    """What is left to say before the connection ends, once the requests before it are answered."""
 
     # The connection
 
@@ -82,7 +84,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.flow.resume_writing()
         if exc is None:
             self.transport.close()
-        self.parser = None
+        # They hold on to this connection in their turn, and the memory would wait for the garbage collector.
+        self.parser = self._active = self._latest = self._fresh = None
+        self._queue.clear()
 
     def shutdown(self) -> None:
         """Begin to stop with the server: streams that never end by themselves are ended, other answers finish."""
@@ -96,6 +100,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and count what made no head and no body of it."""
+        if self._refusal:
+            return
         self._unread += len(data)
         try:
             self.parser.feed_data(data)
@@ -145,6 +151,23 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refuse(TOO_LARGE_HANDSHAKE)
 
     def _refuse(self, answer: bytes) -> None:
+        """End the connection with this answer, in its turn: not in place of another one, nor in the middle of it."""
+        if self._refusal or self.transport.is_closing():
+            return
+        cycle = self._latest
+        if cycle is not None and cycle.awaits_body and not cycle.response_complete:
+            # It is this request that goes wrong.
+            if cycle is self._active:
+                self._fresh = None
+                self._end(b"" if cycle.response_started else answer)
+                return
+            self._queue.pop()
+        if self._active is None or self._active.response_complete:
+            self._end(answer)
+        else:
+            self._refusal = answer
+
+    def _end(self, answer: bytes) -> None:
         self.transport.write(answer)
         self.transport.close()
 
@@ -238,6 +261,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._queue:
             self._active, self._fresh = self._queue.pop(0)
             self._launch()
+        elif self._refusal:
+            self._end(self._refusal)
         elif self._deadline == NEVER:  # no head has begun
             self._deadline = self.loop.time() + self.timeout_keep_alive
 
