@@ -142,6 +142,11 @@ class HttpCycle:
         return not self._more_body and not self._waits_for_continue
 
     @property
+    def expects_continue(self) -> bool:
+        """Whether the client waits for ``100 Continue`` before it sends the body."""
+        return self._waits_for_continue
+
+    @property
     def can_write(self) -> bool:
         """Whether the client is there and reads."""
         return not (self._flow.write_paused or self.disconnected)

@@ -17,7 +17,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from gateway.asgi import ASGIApp, Receive, Scope, Send
+from gateway.asgi import ASGIApp, Receive, Scope, Send, find_header
 from portal.http_cycle import HttpCycle
 
 #: Bytes of a request's line and headers, or of trailers. Cookies and keys need a few hundred; nginx allows 32 KiB.
@@ -26,6 +26,9 @@ HEAD_LIMIT = 64 * 2**10
 HEAD_TIMEOUT_S = 30.0
 #: What is offered beyond HTTP's core messages. Trailers of answers that are not chunked are dropped.
 EXTENSIONS: dict[str, dict[str, Any]] = {"http.response.trailers": {}}
+#: Bytes of an announced body that is worth waiting for, and how long: many clients send it apart from the head.
+SOON_LIMIT = 64 * 2**10
+SOON_S = 0.02
 #: While a request is in work.
 NEVER = float("inf")
 
@@ -61,6 +64,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _active: HttpCycle | None = None
     _fresh: ASGIApp | None = None
     """The application for the active request, as long as that isn't started."""
+    _patience: asyncio.TimerHandle | None = None
+    """Ends the wait for the rest of a short request."""
     _refusal = b""
     """What is left to say before the connection ends, once the requests before it are answered."""
 
@@ -78,6 +83,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the application."""
         self._stop_timer()
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         self.connections.discard(self)
         if self._active is not None:
             self._active.disconnect()
@@ -111,8 +119,22 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refuse(INVALID)
         if self._unread > HEAD_LIMIT and not self.transport.is_closing():
             self._refuse(TOO_LARGE)
-        if self._fresh is not None:
+        if self._fresh is not None and not self._expects_rest_soon():
             self._launch()
+
+    def _expects_rest_soon(self) -> bool:
+        """Whether to wait a moment for the rest of the active request, as it could then be answered without a task."""
+        cycle = self._active
+        if self._take is None or cycle is None or cycle.has_whole_body or cycle.expects_continue:
+            return False
+        if self._patience is not None:
+            return True
+        length = find_header(cycle.scope["headers"], b"content-length")
+        is_short = length is not None and length.isdigit() and len(length) <= len(str(SOON_LIMIT))
+        if not is_short or int(length or b"0") > SOON_LIMIT or self.transport.is_closing():
+            return False
+        self._patience = self.loop.call_later(SOON_S, self._launch)
+        return True
 
     def _settle_upgrades(self, rest: memoryview) -> None:
         # The parser stops behind each head with an Upgrade and takes it for one without a body, and behind one with
@@ -268,6 +290,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _launch(self) -> None:
         """Hand the active request to the application: at once if that can answer it so, else in a task."""
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         cycle, app, self._fresh = self._active, self._fresh, None
         if cycle is None or app is None:
             return

@@ -7,6 +7,7 @@ import pytest
 import uvloop
 
 from tests.gateway.harness import Gateway, Upstream, Valkey, make_route, run_valkey
+from tests.gateway.short_way import client, taken  # noqa: F401  fixtures
 
 
 def pytest_asyncio_loop_factories(

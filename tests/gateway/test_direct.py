@@ -8,65 +8,20 @@ import socket
 import struct
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 
-from gateway.direct import Client, DirectWay
 from portal.http_cycle import HttpCycle
 from portal.http_protocol import BoundedHttpProtocol
 from tests.gateway.fake_engines import EagerCloser
 from tests.gateway.harness import Call, Gateway, RawClient, Upstream, make_route, settle, wait_until
+from tests.gateway.short_way import warm
 
 pytestmark = pytest.mark.no_database
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer corral-test-key\r\n"
-
-
-@pytest.fixture
-async def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether each request that was offered to the short way went it."""
-    known: list[bool] = []
-    take = DirectWay.take
-
-    def note(way: DirectWay, client: Client) -> bool:
-        known.append(False)
-        known[-1] = take(way, client)
-        return known[-1]
-
-    monkeypatch.setattr(DirectWay, "take", note)
-    return known
-
-
-@pytest.fixture
-async def client(gateway: Gateway, upstream: Upstream, taken: list[bool]) -> AsyncIterator[RawClient]:
-    """A client whose next request goes the short way: the engine has idle connections."""
-    await warm(gateway, upstream)
-    taken.clear()
-    async with RawClient(gateway.port) as one:
-        yield one
-    await wait_until(lambda: not gateway.app.activity.in_flight)
-
-
-async def warm(gateway: Gateway, upstream: Upstream, count: int = 1) -> None:
-    """Let the engine have this many idle connections, and forget how they came about."""
-    handler, all_here = upstream.handler, asyncio.Event()
-
-    async def wait_for_all(call: Call) -> None:
-        await call.read_body()
-        if len(upstream.calls) >= count:
-            all_here.set()
-        await all_here.wait()
-        await call.answer(b"warm")
-
-    upstream.handler = wait_for_all
-    await asyncio.gather(*(gateway.ask() for _ in range(count)))
-    await wait_until(lambda: len(gateway.finished) == count)
-    assert gateway.app.pool.count_idle(("127.0.0.1", upstream.port)) == count
-    upstream.handler = handler
-    upstream.calls.clear()
-    gateway.finished.clear()
 
 
 def build(mark: str = "", *headers: bytes, size: int = 0) -> bytes:
