@@ -14,6 +14,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render, resolve_url
 from django.urls import URLPattern, path
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django_htmx.middleware import HtmxDetails
 
@@ -116,4 +117,5 @@ def came_from(request: HttpRequest) -> str:
     """Return the page of ours that an action was asked from, the first page if that is not known."""
     referer = urlsplit(request.headers.get("Referer", ""))
     is_ours = referer.netloc == request.get_host() and referer.path.startswith("/") and referer.path != request.path
+    is_ours = is_ours and url_has_allowed_host_and_scheme(referer.path, None)  # a path like //example.org is an address
     return referer._replace(scheme="", netloc="", fragment="").geturl() if is_ours else resolve_url("/")

@@ -106,8 +106,15 @@ def make_hint(plain: str) -> str:
 
 
 def find_key(plain: str) -> ApiKey | None:
-    """Return the usable key with this secret and its user, or None: one indexed look-up, however many keys exist."""
-    return ApiKey.objects.usable().with_secret(hash_key(plain)).select_related("user").first()
+    """Return the usable key with this secret and its user, or None: one indexed look-up, however many keys exist.
+
+    ``is_former`` of the key tells that the secret has been replaced and is good for its grace only.
+    """
+    digest = hash_key(plain)
+    key = ApiKey.objects.usable().with_secret(digest).select_related("user").first()
+    if key is not None:
+        key.is_former = key.key_hash != digest
+    return key
 
 
 def describe_key(key: ApiKey) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def describe(user: User) -> dict[str, object]:
 
 def find_user(username: str) -> User | None:
     """Return the user with exactly this name, or None."""
-    return User.objects.filter(username=username).first()
+    return None if "\0" in username else User.objects.filter(username=username).first()  # PostgreSQL takes no NUL
 
 
 def get_user(actor: Actor, user_id: int) -> User:

@@ -64,6 +64,8 @@ class ApiKey(models.Model):
     key_hint = models.CharField(max_length=32, editable=False, help_text="First characters, to tell keys apart.")
     former_hash = models.CharField(max_length=64, unique=True, null=True, blank=True, editable=False)
     former_ends_at = models.DateTimeField(null=True, blank=True, editable=False)
+    is_former = False
+    """Whether it was found by its former secret; no column."""
     note = models.CharField(max_length=500, blank=True, help_text="What it is for; shown to whoever may see the key.")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_keys")
     permission_mode = models.CharField(max_length=20, choices=PermissionMode.choices, default=PermissionMode.ALLOW_ALL)

@@ -19,7 +19,7 @@ from accounts.domain.leaving import activate_user, deactivate_user, delete_user
 from accounts.domain.people import change_role, find_user, get_user, set_password
 from accounts.domain.rights import require_admin
 from accounts.enums import Role
-from accounts.errors import InvalidPerson
+from accounts.errors import InvalidPerson, NotAllowed
 from accounts.forms import InvitationForm
 from accounts.models import User
 from accounts.pages import PageRequest, account_page, page_actor
@@ -117,6 +117,12 @@ def deactivate(request: PageRequest, user_id: int) -> HttpResponseBase:
     return tell(request, someone, f"{someone} is signed out and can't come in any more. Their keys open nothing.")
 
 
+def refuse_oneself(request: PageRequest, someone: User) -> None:
+    """Raise NotAllowed for one's own account: there the profile asks for the password first."""
+    if request.user == someone:
+        raise NotAllowed("Use your profile for your own account; it asks for your password first.")
+
+
 @account_page
 @sensitive_post_parameters("password")
 @require_POST
@@ -124,6 +130,7 @@ def reset_password(request: PageRequest, user_id: int) -> HttpResponseBase:
     """Give a person a new password."""
     actor = page_actor(request)
     someone = get_user(actor, user_id)
+    refuse_oneself(request, someone)
     set_password(actor=actor, user=someone, password=request.POST.get("password", ""))
     return tell(request, someone, f"{someone} has a new password and is signed out everywhere.")
 
@@ -134,6 +141,7 @@ def remove_second_factors(request: PageRequest, user_id: int) -> HttpResponseBas
     """Help somebody who has lost their app, passkeys and recovery codes."""
     actor = page_actor(request)
     someone = get_user(actor, user_id)
+    refuse_oneself(request, someone)
     forget_second_factors(actor=actor, user=someone)
     return tell(request, someone, f"{someone} signs in with the password alone now.")
 

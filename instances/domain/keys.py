@@ -109,12 +109,10 @@ def change_key(*, actor: Actor, key: ApiKey, values: Mapping[str, Any]) -> ApiKe
     for name in ("name", "note", "permission_mode", "expires_at", "can_start", "can_evict"):
         if name in values:
             setattr(row, name, values[name])
-    ids = listed_instances(row)
-    if "instance_ids" in values or "permission_mode" in values:
+    ids, are_new = listed_instances(row), "instance_ids" in values or "permission_mode" in values
+    if are_new:
         ids = check_instances(row.user, row.permission_mode, values.get("instance_ids", ids))
-        row.permissions.exclude(instance_id__in=ids).delete()
-        known = set(row.permissions.values_list("instance_id", flat=True))
-        KeyPermission.objects.bulk_create(KeyPermission(api_key=row, instance_id=pk) for pk in ids if pk not in known)
+    # Before anything is written: the key may be the actor's own, whose reach must not have grown by then.
     require_within(
         actor,
         instances=None if row.permission_mode == PermissionMode.ALLOW_ALL else ids,
@@ -122,6 +120,10 @@ def change_key(*, actor: Actor, key: ApiKey, values: Mapping[str, Any]) -> ApiKe
         can_start=row.can_start,
         can_evict=row.can_evict,
     )
+    if are_new:
+        row.permissions.exclude(instance_id__in=ids).delete()
+        known = set(row.permissions.values_list("instance_id", flat=True))
+        KeyPermission.objects.bulk_create(KeyPermission(api_key=row, instance_id=pk) for pk in ids if pk not in known)
     if "limits" in values:
         set_key_limits(row, values["limits"])
     row.save()
@@ -138,6 +140,24 @@ def rotate_key(*, actor: Actor, key: ApiKey, grace: timedelta = timedelta(0)) ->
     except InvalidKeyRequest as error:
         status = 400 if str(error).startswith("grace") else 409
         raise KeyRefused("invalid_grace" if status == 400 else "key_revoked", str(error), status=status) from error
+
+
+def revoke_key(*, actor: Actor, key: ApiKey) -> None:
+    """End a key for good. Raises KeyRefused when the actor's own key, unless it is this one, can do less than it."""
+    require_may_end(actor, key)
+    accounts_keys.revoke_key(actor=actor, key=key)
+
+
+def delete_key(*, actor: Actor, key: ApiKey) -> None:
+    """Delete a key. Raises as ``revoke_key`` does."""
+    require_may_end(actor, key)
+    accounts_keys.delete_key(actor=actor, key=key)
+
+
+def require_may_end(actor: Actor, key: ApiKey) -> None:
+    """Raise KeyRefused unless the key is the actor's own, or can do no more than that."""
+    if actor.key is None or actor.key.pk != key.pk:
+        require_key_within(actor, key)
 
 
 def describe(key: ApiKey) -> dict[str, Any]:
@@ -192,6 +212,8 @@ def require_within(
     own = actor.key
     if own is None:
         return
+    if own.is_former:
+        raise forbid("This secret was replaced and is good for a while only; it can't make or change keys.", "key")
     if read_key_limits(own):
         raise forbid("A key that has limits can't make or change keys.", "limits")
     if actor.is_limited_to_instances and (instances is None or not set(instances) <= set(listed_instances(own))):

@@ -16,7 +16,6 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts.domain.keys import delete_key, revoke_key
 from accounts.domain.quotas import read_key_limits
 from accounts.domain.rights import is_manager_of_people
 from accounts.domain.setup import owner_of_automation
@@ -27,8 +26,10 @@ from instances.domain.key_requests import read_key_request
 from instances.domain.keys import (
     change_key,
     create_key,
+    delete_key,
     find_key,
     listed_instances,
+    revoke_key,
     rotate_key,
     usable_instances,
     visible_keys,

@@ -17,7 +17,6 @@ from accounts.api.errors import InvalidBody
 from accounts.api.lists import page_rows, read_words
 from accounts.api.parsers import decode_json, read_bounded
 from accounts.api.schema import errors
-from accounts.domain.keys import delete_key, revoke_key
 from accounts.enums import PermissionMode
 from accounts.errors import KeyRefused
 from accounts.models import ApiKey
@@ -31,7 +30,16 @@ from instances.api.serializers_keys import (
 )
 from instances.domain.access import visible_instances
 from instances.domain.key_requests import read_key_id, read_key_request
-from instances.domain.keys import change_key, create_key, find_key, listed_instances, rotate_key, visible_keys
+from instances.domain.keys import (
+    change_key,
+    create_key,
+    delete_key,
+    find_key,
+    listed_instances,
+    revoke_key,
+    rotate_key,
+    visible_keys,
+)
 
 ID = OpenApiParameter("key_id", OpenApiTypes.STR, OpenApiParameter.PATH, description="The key's number.")
 
@@ -97,7 +105,7 @@ class KeyView(ManagementView):
         operation_id="delete_key",
         tags=["keys"],
         parameters=[ID],
-        responses={204: OpenApiResponse(description="Gone."), **errors(400, 404)},
+        responses={204: OpenApiResponse(description="Gone."), **errors(400, 403, 404)},
     )
     def delete(self, request: Request, key_id: str) -> Response:
         """Delete a key; it dies at once."""
@@ -146,7 +154,7 @@ class KeyRevocationView(ManagementView):
         tags=["keys"],
         parameters=[ID],
         request=None,
-        responses={200: KeySerializer, **errors(400, 404)},
+        responses={200: KeySerializer, **errors(400, 403, 404)},
     )
     def post(self, request: Request, key_id: str) -> Response:
         """End a key for good; unlike a deleted one it stays in the list."""
