@@ -79,7 +79,7 @@ def empty_database() -> None:
 
 
 class World:
-    """``alpha`` is ready and belongs to an administrator; ``other`` stands beside it. ``port`` is the engine's."""
+    """``alpha`` is ready and belongs to an administrator; ``omega`` stands beside it. ``port`` is the engine's."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -96,7 +96,7 @@ class World:
             people["operator"] = make_user("operator", Role.OPERATOR)
             admin = people["admin"] = make_user("admin", Role.ADMIN)
             alpha = make_ready("alpha", owner=admin, port=self._port)
-            other = make_instance("other", owner=admin)
+            other = make_instance("omega", owner=admin)
             team = Group.objects.create(name="research")
             Team.objects.get_or_create(group=team)
             people["mia"].groups.add(team)
