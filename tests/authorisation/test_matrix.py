@@ -17,6 +17,8 @@ from tests.authorisation.routes import (
 from tests.authorisation.table import ANY, CALLERS, PAGE, Call, read_table, write_row
 from tests.authorisation.world import Answer, Portal
 
+pytestmark = pytest.mark.timeout(1800)  # hundreds of calls in one test
+
 TABLE = read_table()
 ADDRESSES = [address for address in all_addresses() if not is_admin_site(address.route)]
 ADMIN_SITE = [address for address in all_addresses() if is_admin_site(address.route)]

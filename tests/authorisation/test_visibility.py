@@ -17,6 +17,8 @@ from instances.logs.database import run_query
 from instances.models import Instance
 from tests.authorisation.world import Portal
 
+pytestmark = pytest.mark.timeout(1800)  # hundreds of calls in one test
+
 PATHS = (
     "/v1/models",
     "/models",

@@ -267,7 +267,7 @@ async def send_request(app: ASGIApp, method: str, path: str, headers: Headers, d
             if not message.get("more_body", False):
                 leaves.set()
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         await app({**make_scope("http", path, headers), "method": method}, receive, send)
     return answer
 
