@@ -149,7 +149,7 @@ ACCOUNT_REAUTHENTICATION_METHODS = ["password", "mfa"]
 ACCOUNT_SESSION_REMEMBER = True  # SESSION_COOKIE_AGE alone decides
 ACCOUNT_RATE_LIMITS = {
     "login": "30/m/ip",
-    "login_failed": "60/m/ip,5/300s/key",  # the key is the account; an office may share one address
+    "login_failed": "20/m/ip,5/300s/key",  # the key is the account; an office may share one address
     "signup": "20/m/ip",
     "reauthenticate": "10/m/user",
 }
