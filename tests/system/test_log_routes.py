@@ -75,6 +75,6 @@ def test_wrong_names_wrong_keys_and_browsers_get_answers_with_a_body(corral: Sta
         sent = browser.get("/logs", headers={"Accept": "text/html"})
         assert (sent.status_code, sent.headers["location"]) == (302, "/")
         token = browser.get("/login/").text.partition('name="csrfmiddlewaretoken" value="')[2].partition('"')[0]
-        form = {"username": ADMIN, "password": PASSWORD, "csrfmiddlewaretoken": token}
+        form = {"login": ADMIN, "password": PASSWORD, "csrfmiddlewaretoken": token}
         assert browser.post("/login/", data=form, headers={"Referer": str(browser.base_url)}).status_code == 302
         assert browser.get("/logs").status_code == 200
