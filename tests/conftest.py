@@ -24,15 +24,20 @@ hypothesis_settings.load_profile("corral")
 
 DATABASE_FIXTURES = {"db", "transactional_db"}
 SYSTEM = Path(__file__).parent / "system"
+BROWSER = Path(__file__).parent / "e2e"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what touches no database: pytest-django refuses it to tests that don't ask for it.
+    """Mark what needs a browser, and what touches no database: pytest-django refuses it to tests that don't ask for it.
 
-    The tests of the whole ask by other means: each Corral has a database of its own.
+    The tests of the whole ask by other means: each Corral has a database of its own. A browser's driver occupies the
+    event loop of its process for good, and one such test among the others breaks those after it: the folder decides,
+    not a mark that a file may lack.
     """
     for item in items:
+        if BROWSER in item.path.parents:
+            item.add_marker("browser")
         asks = DATABASE_FIXTURES & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("django_db")
         if not asks and SYSTEM not in item.path.parents:
             item.add_marker("no_database")

@@ -15,7 +15,6 @@ from tests.system.stack import ADMIN, Stack, poll
 
 __all__ = ["llama_page", "llama_server", "tiny_gguf"]
 
-pytestmark = pytest.mark.browser
 
 TRY = """([method, path]) => fetch(path, {method, headers: {"x-csrftoken": "x"}})
     .then((answer) => String(answer.status), (error) => error.name)"""

@@ -11,8 +11,6 @@ from playwright.sync_api import Page, expect
 from tests.e2e.conftest import OpenPage
 from tests.system.stack import ADMIN, PASSWORD, Stack
 
-pytestmark = pytest.mark.browser
-
 PAGES = ("/", "/instances/new/", "/instances/wide/", "/instances/wide/edit/", "/instances/wide/delete/", "/nowhere/")
 
 

@@ -12,8 +12,6 @@ from playwright.sync_api import Page, expect
 from tests.e2e.conftest import OpenPage
 from tests.system.stack import Stack
 
-pytestmark = pytest.mark.browser
-
 
 def test_an_instance_is_created_started_watched_and_deleted(page: Page, corral: Stack) -> None:
     page.get_by_role("link", name="Create your first instance").click()

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import OpenPage
 from tests.system.stack import Stack
-
-pytestmark = pytest.mark.browser
 
 TOP = "document.querySelector('[data-log-view]').scrollTop"
 

@@ -12,7 +12,6 @@ from tests.accounts.signin.codes import compute_code
 from tests.e2e.conftest import OpenPage
 from tests.system.stack import Stack
 
-pytestmark = pytest.mark.browser
 NEW_PASSWORD = "quite another password"
 
 
