@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
+from accounts.domain.actors import CORRAL
 from accounts.domain.keys import create_key
 from accounts.enums import KeyKind, PermissionMode, Role
 from accounts.models import User
@@ -37,7 +38,9 @@ def make_key(
     user: User, kind: KeyKind = KeyKind.MANAGEMENT, permission_mode: PermissionMode = PermissionMode.ALLOW_ALL
 ) -> str:
     """Make a key and return its secret."""
-    return create_key(user=user, name=f"{kind} {secrets.token_hex(4)}", kind=kind, permission_mode=permission_mode)[1]
+    return create_key(
+        actor=CORRAL, user=user, name=f"{kind} {secrets.token_hex(4)}", kind=kind, permission_mode=permission_mode
+    )[1]
 
 
 def make_node(name: str = "", *, alive: bool = False) -> Node:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from accounts.domain.actors import CORRAL, Actor
+from accounts.domain.actors import Actor
 from accounts.domain.audit import read_fields, record_change
 from accounts.enums import KeyKind, PermissionMode
 from accounts.errors import InvalidKeyRequest
@@ -50,6 +51,7 @@ def kind_of(key: str) -> KeyKind:
 
 def create_key(
     *,
+    actor: Actor,
     user: User,
     name: str,
     kind: KeyKind = KeyKind.INFERENCE,
@@ -59,12 +61,13 @@ def create_key(
     note: str = "",
     can_start: bool = True,
     can_evict: bool = True,
-    actor: Actor = CORRAL,
+    besides: Mapping[str, Any] | None = None,
 ) -> tuple[ApiKey, str]:
     """Make a key for ``user`` and return the row and the plain key, which is shown this once and never stored.
 
     ``key`` gives the secret instead of making one (automation, import); it must have at least 16 characters. A
-    management key of a non-administrator can do what its owner can, no more. Raises InvalidKeyRequest naming the field.
+    management key of a non-administrator can do what its owner can, no more. ``besides`` is what the audit keeps of it
+    beside the row: what it lists and its limits, which the caller adds. Raises InvalidKeyRequest naming the field.
     """
     if not name.strip():
         raise InvalidKeyRequest("name: a key needs a name, so that people can tell it from others.")
@@ -93,7 +96,7 @@ def create_key(
                 can_evict=can_evict,
             )
             action = "key.create" if key is None else "key.import"
-            record_change(actor=actor, action=action, target=row, after=describe_key(row))
+            record_change(actor=actor, action=action, target=row, after={**describe_key(row), **(besides or {})})
     except IntegrityError:  # somebody else was a moment faster
         raise InvalidKeyRequest("key: this key exists already.") from None
     announce_keys_changed()  # somebody may have tried it before it existed
@@ -135,7 +138,7 @@ def describe_key(key: ApiKey) -> dict[str, Any]:
     )
 
 
-def rotate_key(*, key: ApiKey, grace: timedelta = timedelta(0), actor: Actor = CORRAL) -> str:
+def rotate_key(*, actor: Actor, key: ApiKey, grace: timedelta = timedelta(0)) -> str:
     """Give a key a new secret and return it, this once; the one before dies at once or after the grace.
 
     Rights, limits and history stay. A secret that was still in its grace from an earlier rotation dies now. Raises
@@ -159,7 +162,7 @@ def rotate_key(*, key: ApiKey, grace: timedelta = timedelta(0), actor: Actor = C
     return plain
 
 
-def revoke_key(*, key: ApiKey, actor: Actor = CORRAL) -> None:
+def revoke_key(*, actor: Actor, key: ApiKey) -> None:
     """End a key for good. The row stays as a record."""
     with transaction.atomic():
         row = ApiKey.objects.select_for_update().filter(pk=key.pk, revoked_at__isnull=True).first()
@@ -171,7 +174,7 @@ def revoke_key(*, key: ApiKey, actor: Actor = CORRAL) -> None:
     announce_keys_changed()
 
 
-def delete_key(*, key: ApiKey, actor: Actor = CORRAL) -> None:
+def delete_key(*, actor: Actor, key: ApiKey) -> None:
     """Delete a key and its limits; it dies at once. What was done with it stays in the activity under its name."""
     with transaction.atomic():
         record_change(actor=actor, action="key.delete", target=key, before=describe_key(key))

@@ -186,6 +186,8 @@ def change_quota(*, actor: Actor, quota: Quota, limit: int | None) -> Quota:
     if limit is None and quota.user_id is None:
         raise QuotaRefused("limit: only a person can be freed from a limit. Delete the limit instead.")
     before, quota.limit = {"limit": quota.limit}, limit
+    if before["limit"] == limit:
+        return quota
     quota.save(update_fields=["limit", "updated_at"])
     record_change(actor=actor, action="quota.change", target=quota, before=before, after={"limit": limit})
     announce_keys_changed()

@@ -8,7 +8,7 @@ from django.core import signing
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from accounts.domain.actors import actor_for
+from accounts.domain.actors import CORRAL, actor_for
 from accounts.domain.administrators import AUTOMATION
 from accounts.domain.audit import record_change
 from accounts.domain.keys import create_key, hash_key
@@ -70,7 +70,11 @@ def apply_first_run_settings(*, admin_user: str, admin_password: str, management
         said.append(f"Made the administrator {admin_user}.")
     if management_key and not ApiKey.objects.filter(key_hash=hash_key(management_key)).exists():
         create_key(
-            user=owner_of_automation(), name="CORRAL_MANAGEMENT_KEY", kind=KeyKind.MANAGEMENT, key=management_key
+            actor=CORRAL,
+            user=owner_of_automation(),
+            name="CORRAL_MANAGEMENT_KEY",
+            kind=KeyKind.MANAGEMENT,
+            key=management_key,
         )
         said.append("Made the management key of CORRAL_MANAGEMENT_KEY.")
     return said

@@ -72,7 +72,7 @@ def create_key(*, actor: Actor, values: Mapping[str, Any]) -> tuple[ApiKey, str]
         "instance_ids": [],
         **values,
     }
-    ids = check_instances(owner, wanted["permission_mode"], wanted["instance_ids"])
+    ids, limits = check_instances(owner, wanted["permission_mode"], wanted["instance_ids"]), wanted.get("limits", {})
     require_within(
         actor,
         instances=None if wanted["permission_mode"] == PermissionMode.ALLOW_ALL else ids,
@@ -83,12 +83,16 @@ def create_key(*, actor: Actor, values: Mapping[str, Any]) -> tuple[ApiKey, str]
     names = ("name", "kind", "permission_mode", "expires_at", "note", "can_start", "can_evict")
     try:
         key, secret = accounts_keys.create_key(
-            actor=actor, user=owner, key=plain, **{name: wanted[name] for name in names}
+            actor=actor,
+            user=owner,
+            key=plain,
+            besides={"instance_ids": ids, "limits": name_limits(limits)},
+            **{name: wanted[name] for name in names},
         )
     except InvalidKeyRequest as error:
         raise KeyRefused("invalid_key", str(error), field="key") from error
     KeyPermission.objects.bulk_create(KeyPermission(api_key=key, instance_id=pk) for pk in ids)
-    set_key_limits(key, wanted.get("limits", {}))
+    set_key_limits(key, limits)
     return key, secret
 
 
@@ -127,8 +131,10 @@ def change_key(*, actor: Actor, key: ApiKey, values: Mapping[str, Any]) -> ApiKe
     if "limits" in values:
         set_key_limits(row, values["limits"])
     row.save()
-    record_change(actor=actor, action="key.change", target=row, before=before, after=describe(row))
-    announce_keys_changed()
+    after = describe(row)
+    if after != before:
+        record_change(actor=actor, action="key.change", target=row, before=before, after=after)
+        announce_keys_changed()
     return row
 
 
@@ -162,8 +168,13 @@ def require_may_end(actor: Actor, key: ApiKey) -> None:
 
 def describe(key: ApiKey) -> dict[str, Any]:
     """Return what the audit keeps of a key, its instances and limits included."""
-    limits = {f"{unit} per {window}": limit for (unit, window), limit in read_key_limits(key).items()}
+    limits = name_limits(read_key_limits(key))
     return {**accounts_keys.describe_key(key), "instance_ids": listed_instances(key), "limits": limits}
+
+
+def name_limits(limits: Mapping[tuple[str, str], int]) -> dict[str, int]:
+    """Return limits by words, as the audit keeps them."""
+    return {f"{unit} per {window}": limit for (unit, window), limit in limits.items()}
 
 
 def find_owner(actor: Actor, values: Mapping[str, Any]) -> User:

@@ -9,6 +9,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from accounts.domain.actors import CORRAL
 from accounts.domain.keys import revoke_key
 from accounts.enums import KeyKind
 from accounts.models import ApiKey, User
@@ -61,7 +62,7 @@ def test_an_inference_key_does_not_open_the_management_api(admin: User) -> None:
 
 def test_a_revoked_key_is_invalid_at_once(key: str) -> None:
     assert get(X_API_Key=key).status_code == 200
-    revoke_key(key=ApiKey.objects.get())
+    revoke_key(actor=CORRAL, key=ApiKey.objects.get())
     assert get(X_API_Key=key).content == INVALID
 
 

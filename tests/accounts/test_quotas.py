@@ -44,7 +44,7 @@ def test_teams_and_the_key_limit_besides(member: User) -> None:
     member.groups.add(team)
     limit(7, group=team)
     limit(1, group=other)
-    key, _ = create_key(user=member, name="k")
+    key, _ = create_key(actor=CORRAL, user=member, name="k")
     set_key_limits(key, {("tokens", "month"): 9})
     assert found(member) == {f"group:{team.pk}:requests:day": 7}
     assert found(member, key=key) == {f"group:{team.pk}:requests:day": 7, f"key:{key.pk}:tokens:month": 9}
@@ -65,7 +65,7 @@ def test_what_is_used_is_counted_in_its_window_and_without_refusals(member: User
     hour = now.replace(minute=0, second=0, microsecond=0)
     team = Group.objects.create(name="t")
     team.user_set.add(member, operator)
-    key, _ = create_key(user=member, name="k")
+    key, _ = create_key(actor=CORRAL, user=member, name="k")
 
     def use(user: User, at: datetime, requests: int, *, refused: int = 0, key_id: int = 0, instance: int = 1) -> None:
         tokens = {"prompt_tokens": 100 * requests, "completion_tokens": requests}

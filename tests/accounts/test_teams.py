@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group
 
-from accounts.domain.actors import Actor, actor_for
+from accounts.domain.actors import CORRAL, Actor, actor_for
 from accounts.domain.teams import (
     add_member,
     create_team,
@@ -126,7 +126,9 @@ def test_a_key_limited_to_instances_changes_no_team(admin: User) -> None:
     from accounts.domain.keys import create_key
     from accounts.enums import KeyKind, PermissionMode
 
-    key, _ = create_key(user=admin, name="k", kind=KeyKind.MANAGEMENT, permission_mode=PermissionMode.PER_INSTANCE)
+    key, _ = create_key(
+        actor=CORRAL, user=admin, name="k", kind=KeyKind.MANAGEMENT, permission_mode=PermissionMode.PER_INSTANCE
+    )
     actor: Actor = actor_for(admin, key)
     with pytest.raises(NotAllowed):
         create_team(actor=actor, name="green")

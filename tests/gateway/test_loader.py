@@ -242,8 +242,8 @@ def test_a_key_follows_its_owners_demotion_and_the_end_of_a_share(operator: User
 
 
 def test_the_secret_before_a_rotation_ends_with_its_grace(operator: User) -> None:
-    key, old = create_key(user=operator, name="k", expires_at=timezone.now() + timedelta(days=1))
-    new = rotate_key(key=key, grace=timedelta(hours=1))
+    key, old = create_key(actor=CORRAL, user=operator, name="k", expires_at=timezone.now() + timedelta(days=1))
+    new = rotate_key(actor=CORRAL, key=key, grace=timedelta(hours=1))
     former, current = find(old), find(new)
     assert former is not None
     assert current is not None
@@ -253,7 +253,7 @@ def test_the_secret_before_a_rotation_ends_with_its_grace(operator: User) -> Non
 
 
 def test_limits_of_the_person_and_the_key_come_along_and_a_page_has_the_persons(operator: User) -> None:
-    key, plain = create_key(user=operator, name="k")
+    key, plain = create_key(actor=CORRAL, user=operator, name="k")
     assert find(plain).quotas == ()  # type: ignore[union-attr]
     set_quota(actor=CORRAL, unit="tokens", window="month", limit=9)
     set_key_limits(key, {("requests", "minute"): 5})

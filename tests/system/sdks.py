@@ -30,13 +30,14 @@ LOWEST: dict[str, Any] = {"temperature": 0, "top_k": 0, "top_p": 1}
 
 _MAKE_KEYS = """
 import django; django.setup()
+from accounts.domain.actors import CORRAL
 from accounts.domain.keys import create_key
 from accounts.enums import PermissionMode
 from accounts.models import User
 from instances.models import Instance, KeyPermission
 admin = User.objects.get(username="admin")
 for name, mode in (("sdk", PermissionMode.ALLOW_ALL), ("narrow", PermissionMode.PER_INSTANCE)):
-    row, plain = create_key(user=admin, name=name, permission_mode=mode)
+    row, plain = create_key(actor=CORRAL, user=admin, name=name, permission_mode=mode)
     print(plain)
 KeyPermission.objects.create(api_key=row, instance=Instance.objects.get(name="fake"))
 """

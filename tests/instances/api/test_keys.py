@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from accounts.domain.actors import CORRAL
 from accounts.domain.keys import create_key, find_key, hash_key
 from accounts.enums import KeyKind, PermissionMode, Role
 from accounts.models import ApiKey, AuditEntry, Quota, User
@@ -306,7 +307,7 @@ def restrict(user: User, **changes: Any) -> tuple[ApiClient, ApiKey]:
     """A client with a management key of this person that is less than the person."""
     limits = changes.pop("limits", {})
     instances = changes.pop("instances", [])
-    key, plain = create_key(user=user, name="restricted", kind=KeyKind.MANAGEMENT, **changes)
+    key, plain = create_key(actor=CORRAL, user=user, name="restricted", kind=KeyKind.MANAGEMENT, **changes)
     KeyPermission.objects.bulk_create(KeyPermission(api_key=key, instance=instance) for instance in instances)
     for (unit, window), limit in limits.items():
         Quota.objects.create(key=key, unit=unit, window=window, limit=limit)
@@ -316,8 +317,8 @@ def restrict(user: User, **changes: Any) -> tuple[ApiClient, ApiKey]:
 def test_a_key_for_chosen_instances_makes_and_changes_none_that_opens_more(admin: User, operator: User) -> None:
     alpha, beta = make_instance("alpha"), make_instance("beta")
     client, own = restrict(admin, permission_mode=PermissionMode.PER_INSTANCE, instances=[alpha])
-    strong, _ = create_key(user=admin, name="strong")
-    foreign, _ = create_key(user=operator, name="foreign")
+    strong, _ = create_key(actor=CORRAL, user=admin, name="strong")
+    foreign, _ = create_key(actor=CORRAL, user=operator, name="foreign")
 
     assert client("POST", "auth/keys", {**LISTING, "instance_ids": [alpha.pk]}).status_code == 201
     for body in (FULL, {**LISTING, "instance_ids": [alpha.pk, beta.pk]}):

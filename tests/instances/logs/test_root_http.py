@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from accounts.domain.actors import CORRAL
 from accounts.domain.keys import create_key, revoke_key
 from accounts.enums import KeyKind, PermissionMode, Role
 from accounts.models import ApiKey, User
@@ -36,7 +37,7 @@ async def get(web: WebServer, path: str, headers: dict[str, str] | None = None, 
 
 def make_stranger(name: str = "bea", role: Role = Role.MEMBER) -> tuple[User, dict[str, str]]:
     user = User.objects.create_user(name, role=role)
-    return user, {"X-API-Key": create_key(user=user, name="terminal", kind=KeyKind.MANAGEMENT)[1]}
+    return user, {"X-API-Key": create_key(actor=CORRAL, user=user, name="terminal", kind=KeyKind.MANAGEMENT)[1]}
 
 
 async def say(instance: Instance, reason: str = "", **fields: Any) -> None:

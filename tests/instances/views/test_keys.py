@@ -10,6 +10,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from accounts.domain.actors import CORRAL
 from accounts.domain.keys import create_key, find_key
 from accounts.models import ApiKey, Quota, User
 from instances.models import InstanceShare, KeyPermission
@@ -74,7 +75,7 @@ def test_what_cannot_be_is_said_in_the_form(client: Client, changes: dict[str, o
 
 def test_a_change_keeps_an_expiry_that_was_not_touched(client: Client, admin: User) -> None:
     end = timezone.now() + timedelta(days=2)
-    key, _ = create_key(user=admin, name="old", expires_at=end)
+    key, _ = create_key(actor=CORRAL, user=admin, name="old", expires_at=end)
     page = client.get(f"/keys/{key.pk}/").content.decode()
     assert f'value="{end:%Y-%m-%d}"' in page
 
@@ -86,7 +87,7 @@ def test_a_change_keeps_an_expiry_that_was_not_touched(client: Client, admin: Us
 
 
 def test_rotating_shows_the_new_secret_and_ending_ends(client: Client, admin: User) -> None:
-    key, old = create_key(user=admin, name="k")
+    key, old = create_key(actor=CORRAL, user=admin, name="k")
     assert "stops working" in client.get(f"/keys/{key.pk}/rotate/").content.decode()
     new = read_secret(client.post(f"/keys/{key.pk}/rotate/", {"grace": "3600"}).content.decode())
     assert [find_key(secret) is not None for secret in (old, new)] == [True, True]
@@ -121,7 +122,7 @@ def test_others_keys_do_not_exist_but_for_administrators(
 
 def test_a_list_of_instances_that_are_gone_says_so(client: Client, admin: User) -> None:
     instance = make_instance("alpha")
-    key, _ = create_key(user=admin, name="k")
+    key, _ = create_key(actor=CORRAL, user=admin, name="k")
     ApiKey.objects.update(permission_mode="per_instance")
     KeyPermission.objects.create(api_key=key, instance=instance)
     assert "alpha" in client.get("/keys/").content.decode()
