@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from accounts import quota_views
 from accounts.pages import page_routes, public
-from accounts.views import audit, joining, people, profile, teams
+from accounts.views import audit, joining, people, profile, quotas, teams
 from accounts.views.identity import urlpatterns as identity_routes
 from accounts.views.signing_in import SignInView, SignOutView, set_up
 
@@ -19,8 +18,8 @@ urlpatterns: list[URLPattern] = [
     *page_routes("logout/", sign_out, "logout"),
     path("logout/", sign_out, name="account_logout"),
     *page_routes("setup/<str:token>/", set_up, "setup"),
-    *page_routes("limits/", quota_views.show_limits, "limits"),
-    *page_routes("limits/<int:pk>/delete/", quota_views.delete_limit, "limit-delete"),
+    *page_routes("limits/", quotas.show_limits, "limits"),
+    *page_routes("limits/<int:pk>/delete/", quotas.delete_limit, "limit-delete"),
     *page_routes("audit/", audit.show_audit, "audit"),
     *page_routes("audit/export/", audit.export_audit, "audit-export"),
     *page_routes("audit/<int:pk>/", audit.show_entry, "audit-entry"),
