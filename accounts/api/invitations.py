@@ -54,7 +54,7 @@ class InvitationView(ManagementView):
     @extend_schema(
         operation_id="withdraw_invitation",
         tags=["people"],
-        responses={204: OpenApiResponse(description="It can't be accepted any more."), **errors(404)},
+        responses={204: OpenApiResponse(description="It can't be accepted any more."), **errors(403, 404)},
     )
     def delete(self, request: Request, invitation_id: int) -> Response:
         """End an invitation that nobody has accepted."""

@@ -17,7 +17,7 @@ from accounts.api.schema import errors
 from accounts.api.serializers_people import NewUserSerializer, UserPatchSerializer, UserSerializer
 from accounts.domain.leaving import activate_user, deactivate_user, delete_user
 from accounts.domain.people import change_details, change_role, create_user, find_user, get_user, set_password
-from accounts.domain.rights import require_admin
+from accounts.domain.rights import require_admin, require_admin_to_change
 from accounts.domain.teams import find_team
 from accounts.enums import Role
 from accounts.errors import InvalidPerson
@@ -47,7 +47,7 @@ class UserListView(ManagementView):
     )
     def post(self, request: Request) -> Response:
         """Make a person."""
-        require_admin(self.actor)
+        require_admin_to_change(self.actor)
         given = read_body(request, NewUserSerializer)
         teams = [find_team(self.actor, team_id) for team_id in given["teams"]]
         user = create_user(

@@ -103,7 +103,7 @@ class MemberView(ManagementView):
         responses={200: MemberSerializer, **errors(400, 403, 404, 413)},
     )
     def put(self, request: Request, team_id: int, username: str) -> Response:
-        """Put somebody into a team (managers, administrators), or make them a manager (administrators)."""
+        """Put somebody into a team (managers: no administrators), or make them a manager (administrators only)."""
         team = teams.find_team(self.actor, team_id)
         given = read_body(request, MembershipSerializer)
         user = find_named(username)
@@ -120,10 +120,11 @@ class MemberView(ManagementView):
         responses={204: OpenApiResponse(description="Not in the team."), **errors(403, 404)},
     )
     def delete(self, request: Request, team_id: int, username: str) -> Response:
-        """Take somebody out of a team (managers, administrators)."""
-        team = teams.find_team(self.actor, team_id)
-        require_team_manager(self.actor, team)
-        teams.remove_member(actor=self.actor, team=team, user=find_named(username))
+        """Take somebody out of a team (managers, administrators), or leave it yourself."""
+        actor, team = self.actor, teams.find_team(self.actor, team_id)
+        if actor.user is None or actor.user.get_username() != username:
+            require_team_manager(actor, team)  # before it is told who exists
+        teams.remove_member(actor=actor, team=team, user=find_named(username))
         return Response(status=204)
 
 

@@ -14,7 +14,12 @@ from accounts.domain.actors import Actor, actor_for
 from accounts.domain.audit import record_change
 from accounts.domain.keys import hash_key
 from accounts.domain.people import describe, save_new_user
-from accounts.domain.rights import is_manager_of_people, require_admin, require_team_manager
+from accounts.domain.rights import (
+    is_manager_of_people,
+    require_admin_to_change,
+    require_team_manager,
+    require_whole_key,
+)
 from accounts.enums import Registration, Role
 from accounts.errors import InvalidPerson, InvitationNotFound, NotAllowed
 from accounts.models import Invitation, InvitationQuerySet, Team, User
@@ -55,7 +60,7 @@ def require_inviter(actor: Actor, role: Role, team: Team | None) -> None:
     if role == Role.MEMBER and team is not None:
         require_team_manager(actor, team)
     else:
-        require_admin(actor)
+        require_admin_to_change(actor)
 
 
 def visible_invitations(actor: Actor) -> InvitationQuerySet:
@@ -70,8 +75,10 @@ def visible_invitations(actor: Actor) -> InvitationQuerySet:
 
 @transaction.atomic
 def withdraw_invitation(*, actor: Actor, invitation_id: int) -> None:
-    """End an invitation that nobody has accepted; raise InvitationNotFound when there is none."""
+    """End an invitation that nobody has accepted; raise InvitationNotFound when there is none, or NotAllowed."""
     invitation = visible_invitations(actor).filter(pk=invitation_id).first()
+    if invitation is not None:
+        require_whole_key(actor)
     if invitation is None or not end_invitation(invitation, withdrawn_at=timezone.now()):
         raise InvitationNotFound("There is no such invitation, or it was accepted already.")
     record_change(actor=actor, action="invitation.withdraw", target=invitation)

@@ -9,7 +9,7 @@ from accounts.domain.actors import Actor
 from accounts.domain.administrators import require_another_administrator
 from accounts.domain.audit import record_change
 from accounts.domain.people import describe, require_other_person
-from accounts.domain.rights import require_admin
+from accounts.domain.rights import require_admin_to_change
 from accounts.domain.sessions import end_sessions
 from accounts.errors import InvalidPerson
 from accounts.events import announce_keys_changed
@@ -27,7 +27,7 @@ def deactivate_user(*, actor: Actor, user: User) -> None:
 
     Raises NotAllowed or LastAdministrator.
     """
-    require_admin(actor)
+    require_admin_to_change(actor)
     require_other_person(actor, user, "deactivate")
     require_another_administrator(user)
     set_active(actor, user, active=False)
@@ -38,7 +38,7 @@ def deactivate_user(*, actor: Actor, user: User) -> None:
 @transaction.atomic
 def activate_user(*, actor: Actor, user: User) -> None:
     """Let a person in who was deactivated or waits for approval; their keys open again. Raises NotAllowed."""
-    require_admin(actor)
+    require_admin_to_change(actor)
     set_active(actor, user, active=True)
     announce_keys_changed()
 
@@ -61,7 +61,7 @@ def delete_user(*, actor: Actor, user: User, heir: User | None = None) -> None:
 
     Raises NotAllowed, LastAdministrator, or InvalidPerson when there must be an heir and is none that will do.
     """
-    require_admin(actor)
+    require_admin_to_change(actor)
     require_other_person(actor, user, "delete")
     require_another_administrator(user)
     heir = heir or actor.user

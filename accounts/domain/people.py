@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 from accounts.domain.actors import Actor
 from accounts.domain.administrators import require_another_administrator
 from accounts.domain.audit import read_fields, record_change
-from accounts.domain.rights import require_admin
+from accounts.domain.rights import require_admin, require_admin_to_change
 from accounts.domain.sessions import end_sessions
 from accounts.domain.teams import add_member
 from accounts.enums import Role
@@ -36,7 +36,7 @@ def create_user(
 
     Without a password the person can only come in by a provider that Corral trusts.
     """
-    require_admin(actor)
+    require_admin_to_change(actor)
     user = User(username=username, role=role, email=email)
     save_new_user(user, password)
     record_change(actor=actor, action="user.create", target=user, after=describe(user))
@@ -69,7 +69,7 @@ def set_password(*, actor: Actor, user: User, password: str) -> None:
     Raises NotAllowed unless it is the actor's own or the actor an administrator, ValidationError when it is too weak.
     """
     if actor.key is not None or actor.user != user:
-        require_admin(actor)
+        require_admin_to_change(actor)
     validate_password(password, user)
     user.set_password(password)
     user.save(update_fields=["password"])
@@ -81,7 +81,7 @@ def set_password(*, actor: Actor, user: User, password: str) -> None:
 def change_details(*, actor: Actor, user: User, **details: str) -> None:
     """Change first name, last name or e-mail address; raise NotAllowed, or ValidationError naming the field."""
     if actor.key is not None or actor.user != user:
-        require_admin(actor)
+        require_admin_to_change(actor)
     before = read_fields(user, *DETAILS)
     for name in DETAILS:
         if name in details:
@@ -96,7 +96,7 @@ def change_details(*, actor: Actor, user: User, **details: str) -> None:
 @transaction.atomic
 def change_role(*, actor: Actor, user: User, role: Role) -> None:
     """Give a person another role, which counts at once; raise NotAllowed or LastAdministrator."""
-    require_admin(actor)
+    require_admin_to_change(actor)
     if role != Role.ADMIN:
         require_another_administrator(user)
     user.refresh_from_db()

@@ -14,7 +14,7 @@ from django.db.models import Count, F, Q, QuerySet, Sum
 
 from accounts.domain.actors import Actor
 from accounts.domain.audit import record_change
-from accounts.domain.rights import require_admin
+from accounts.domain.rights import require_admin_to_change
 from accounts.domain.windows import find_window
 from accounts.enums import QuotaUnit, QuotaWindow, RequestOutcome
 from accounts.errors import QuotaRefused
@@ -165,7 +165,7 @@ def set_quota(
 
     It counts at once in every process. Administrators only. Raises NotAllowed or QuotaRefused.
     """
-    require_admin(actor)
+    require_admin_to_change(actor)
     check_limit(unit, window, limit)
     if limit is None and user is None:
         raise QuotaRefused("limit: only a person can be freed from a limit. Delete the limit instead.")
@@ -181,7 +181,7 @@ def set_quota(
 @transaction.atomic
 def change_quota(*, actor: Actor, quota: Quota, limit: int | None) -> Quota:
     """Change how much may be used. Administrators only. Raises NotAllowed or QuotaRefused."""
-    require_admin(actor)
+    require_admin_to_change(actor)
     check_limit(quota.unit, quota.window, limit)
     if limit is None and quota.user_id is None:
         raise QuotaRefused("limit: only a person can be freed from a limit. Delete the limit instead.")
@@ -197,7 +197,7 @@ def change_quota(*, actor: Actor, quota: Quota, limit: int | None) -> Quota:
 @transaction.atomic
 def delete_quota(*, actor: Actor, quota: Quota) -> None:
     """End a limit. Administrators only. Raises NotAllowed."""
-    require_admin(actor)
+    require_admin_to_change(actor)
     record_change(actor=actor, action="quota.delete", target=quota, before={"limit": quota.limit})
     quota.delete()
     announce_keys_changed()

@@ -8,7 +8,12 @@ from django.db.models import QuerySet
 
 from accounts.domain.actors import Actor
 from accounts.domain.audit import record_change
-from accounts.domain.rights import is_manager_of_people, require_admin, require_team_manager
+from accounts.domain.rights import (
+    is_manager_of_people,
+    require_admin_to_change,
+    require_right_to_leave,
+    require_right_to_move,
+)
 from accounts.errors import InvalidPerson, NameTaken, TeamNotFound
 from accounts.events import announce_keys_changed
 from accounts.models import Team, User
@@ -37,7 +42,7 @@ def find_team(actor: Actor, team_id: int) -> Team:
 @transaction.atomic
 def create_team(*, actor: Actor, name: str) -> Team:
     """Make a team without members; raise NotAllowed, InvalidPerson or NameTaken."""
-    require_admin(actor)
+    require_admin_to_change(actor)
     name = check_team_name(name)
     team = Team.objects.create(group=save_group(Group(name=name)))
     record_change(actor=actor, action="team.create", target=team, after={"name": name})
@@ -47,7 +52,7 @@ def create_team(*, actor: Actor, name: str) -> Team:
 @transaction.atomic
 def rename_team(*, actor: Actor, team: Team, name: str) -> None:
     """Give a team another name; raise NotAllowed, InvalidPerson or NameTaken."""
-    require_admin(actor)
+    require_admin_to_change(actor)
     before, name = team.name, check_team_name(name, team)
     if name == before:
         return
@@ -59,7 +64,7 @@ def rename_team(*, actor: Actor, team: Team, name: str) -> None:
 @transaction.atomic
 def delete_team(*, actor: Actor, team: Team) -> None:
     """Delete a team with the shares it has; its members stay. Raise NotAllowed."""
-    require_admin(actor)
+    require_admin_to_change(actor)
     members = list(team.members.values_list("username", flat=True))
     record_change(actor=actor, action="team.delete", target=team, before={"name": team.name, "members": members})
     team.group.delete()
@@ -68,8 +73,11 @@ def delete_team(*, actor: Actor, team: Team) -> None:
 
 @transaction.atomic
 def add_member(*, actor: Actor, team: Team, user: User) -> None:
-    """Put a person into a team; nothing happens when they are in it. Raise NotAllowed."""
-    require_team_manager(actor, team)
+    """Put a person into a team; nothing happens when they are in it. Raise NotAllowed.
+
+    A manager of the team who is no administrator puts no administrator into it.
+    """
+    require_right_to_move(actor, team, user)
     if user.groups.filter(pk=team.pk).exists():
         return
     user.groups.add(team.group)
@@ -79,8 +87,11 @@ def add_member(*, actor: Actor, team: Team, user: User) -> None:
 
 @transaction.atomic
 def remove_member(*, actor: Actor, team: Team, user: User) -> None:
-    """Take a person out of a team; nothing happens when they are not in it. Raise NotAllowed."""
-    require_team_manager(actor, team)
+    """Take a person out of a team, as who may add them can, and everybody themselves. Raise NotAllowed.
+
+    Nothing happens when they are not in it.
+    """
+    require_right_to_leave(actor, team, user)
     if not user.groups.filter(pk=team.pk).exists():
         return
     user.groups.remove(team.group)
@@ -92,7 +103,7 @@ def remove_member(*, actor: Actor, team: Team, user: User) -> None:
 @transaction.atomic
 def set_manager(*, actor: Actor, team: Team, user: User, manages: bool) -> None:
     """Make a person a manager of the team, and a member, or a mere member again. Raise NotAllowed."""
-    require_admin(actor)
+    require_admin_to_change(actor)
     before = team.managers.filter(pk=user.pk).exists()
     if manages:
         add_member(actor=actor, team=team, user=user)

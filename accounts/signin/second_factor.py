@@ -14,7 +14,7 @@ from django.db import transaction
 
 from accounts.domain.actors import Actor
 from accounts.domain.audit import record_change
-from accounts.domain.rights import require_admin
+from accounts.domain.rights import require_admin_to_change
 from accounts.models import User
 
 
@@ -51,7 +51,7 @@ def make_cipher() -> Fernet:
 @transaction.atomic
 def forget_second_factors(*, actor: Actor, user: User) -> None:
     """Remove the app, passkeys and recovery codes of somebody who has lost them; raise NotAllowed."""
-    require_admin(actor)
+    require_admin_to_change(actor)
     found = Authenticator.objects.filter(user=user)
     names = [str(authenticator) for authenticator in found]
     if names:

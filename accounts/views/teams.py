@@ -89,14 +89,15 @@ def add_member(request: PageRequest, team_id: int) -> HttpResponseBase:
 @account_page
 @require_POST
 def remove_member(request: PageRequest, team_id: int, user_id: int) -> HttpResponseBase:
-    """Take a person out of a team."""
+    """Take a person out of a team; everybody may leave it."""
     actor = page_actor(request)
     team = teams.find_team(actor, team_id)
     someone = team.members.filter(pk=user_id).first()
     if someone is not None:
         teams.remove_member(actor=actor, team=team, user=someone)
         messages.success(request, f"{someone} is no longer in {team.name}.")
-    return redirect("team", team_id=team_id)
+    may_still_see = teams.visible_teams(actor).filter(pk=team_id).exists()
+    return redirect("team", team_id=team_id) if may_still_see else redirect("teams")
 
 
 @account_page

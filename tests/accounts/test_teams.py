@@ -75,6 +75,33 @@ def test_a_manager_changes_members_of_their_team_and_nothing_else(admin: User, m
         add_member(actor=actor, team=team, user=member)
 
 
+def test_a_manager_neither_puts_an_administrator_into_the_team_nor_takes_them_out(admin: User, team: Team) -> None:
+    """A limit of the team would have counted for them."""
+    boss, chief = make_user("boss"), make_user("chief", Role.ADMIN)
+    set_manager(actor=actor_for(admin), team=team, user=boss, manages=True)
+    with pytest.raises(NotAllowed, match="chief is an administrator"):
+        add_member(actor=actor_for(boss), team=team, user=chief)
+    assert list(team.members) == [boss]
+    add_member(actor=actor_for(admin), team=team, user=chief)
+    with pytest.raises(NotAllowed, match="chief is an administrator"):
+        remove_member(actor=actor_for(boss), team=team, user=chief)
+    add_member(actor=actor_for(boss), team=team, user=make_user("olga", Role.OPERATOR))
+
+
+@pytest.mark.parametrize("role", Role.values)
+def test_everybody_can_leave_a_team_by_themselves_and_take_nobody_along(admin: User, team: Team, role: Role) -> None:
+    person, other = make_user("pat", role), make_user("other")
+    for one in (person, other):
+        add_member(actor=actor_for(admin), team=team, user=one)
+    if role != Role.ADMIN:
+        with pytest.raises(NotAllowed):
+            remove_member(actor=actor_for(person), team=team, user=other)
+    remove_member(actor=actor_for(person), team=team, user=person)
+    assert list(team.members) == [other]
+    entry = AuditEntry.objects.latest("pk")
+    assert (entry.action, entry.actor, entry.before) == ("team.remove_member", "user:pat", {"member": "pat"})
+
+
 @pytest.mark.parametrize("role", [Role.MEMBER, Role.OPERATOR])
 def test_a_mere_member_changes_nothing_and_sees_only_their_teams(admin: User, team: Team, role: Role) -> None:
     person = make_user("pat", role)

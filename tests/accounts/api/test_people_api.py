@@ -117,8 +117,22 @@ def test_managers_keep_their_team(api: ApiClient, api_of: Callable[[User], ApiCl
     assert mia("DELETE", f"invitations/{made['id']}").status_code == 204
     assert Client().get(made["link"]).status_code == 404
     assert mia("DELETE", f"invitations/{made['id']}").status_code == 404
+    assert mia("PUT", f"{path}/members/ada", {}).json()["error"] == "permission_denied"
     assert mia("DELETE", f"{path}/members/eve").status_code == 204
     assert mia("PATCH", path, {"name": "x"}).status_code == 403
     assert mia("DELETE", path).status_code == 403
     assert api("PATCH", path, {"name": "green"}).json()["name"] == "green"
     assert api("DELETE", path).status_code == 204
+
+
+def test_people_leave_a_team_by_themselves(api: ApiClient, api_of: Callable[[User], ApiClient], member: User) -> None:
+    path = f"teams/{api('POST', 'teams', {'name': 'red'}).json()['id']}"
+    make_user("eve")
+    for name in ("mia", "eve"):
+        assert api("PUT", f"{path}/members/{name}", {}).status_code == 200
+    mia = api_of(member)
+    for name in ("eve", "nobody"):
+        assert mia("DELETE", f"{path}/members/{name}").status_code == 403
+    assert mia("DELETE", f"{path}/members/mia").status_code == 204
+    assert mia("DELETE", f"{path}/members/mia").status_code == 404
+    assert [one["username"] for one in api("GET", f"{path}/members").json()] == ["eve"]

@@ -10,7 +10,7 @@ from django.test import Client
 from accounts.domain.actors import actor_for
 from accounts.domain.people import set_password
 from accounts.domain.setup import create_admin
-from accounts.domain.teams import create_team, set_manager
+from accounts.domain.teams import add_member, create_team, set_manager
 from accounts.enums import Role
 from accounts.models import Invitation, Team, User
 from tests.factories import make_user
@@ -112,6 +112,22 @@ def test_a_team_is_managed_by_its_manager(admin: User, member: User) -> None:
     client.post(f"/teams/{team.pk}/rename/", {"name": "green"})
     assert Team.objects.get().name == "red"
     assert signed_in(member).get(f"/teams/{team.pk}/").status_code == 404
+
+
+def test_a_member_leaves_a_team_by_a_button(admin: User, member: User) -> None:
+    team = create_team(actor=actor_for(admin), name="red")
+    for person in (admin, member):
+        add_member(actor=actor_for(admin), team=team, user=person)
+    client = signed_in(member)
+    page = client.get(f"/teams/{team.pk}/").content.decode()
+    assert page.count("/remove/") == 1
+    assert f'action="/teams/{team.pk}/members/{member.pk}/remove/"' in page
+    client.post(f"/teams/{team.pk}/members/{admin.pk}/remove/")
+    assert list(team.members) == [admin, member]
+    assert client.post(f"/teams/{team.pk}/members/{member.pk}/remove/").headers["Location"] == "/teams/"
+    assert list(team.members) == [admin]
+    left = signed_in(admin).post(f"/teams/{team.pk}/members/{admin.pk}/remove/")
+    assert left.headers["Location"] == f"/teams/{team.pk}/"
 
 
 def test_administrators_make_name_and_delete_teams(admin: User, member: User) -> None:
