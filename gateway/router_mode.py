@@ -44,6 +44,9 @@ class RouterModeRoutes:
             exchange, authenticate, lambda: self._look(name), lambda: unknown_instance(name)
         )
         exchange.model = f"{name}/{model}" if model else name
+        if target == b"/models/load" and not principal.can_start:
+            message = f"Model {model} of instance {name} would be loaded and this key may not start instances"
+            raise GatewayError(403, "permission_denied", message)
         if target != b"/models":
             action: Action = "load_model" if target.endswith(b"/load") else "unload_model"
             await self._commands.note(Caller.of(exchange, principal), action, route.instance_id, details)

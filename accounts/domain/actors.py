@@ -36,6 +36,16 @@ class Actor:
         """Whether the actor's key opens chosen instances only."""
         return self.key is not None and self.key.permission_mode == PermissionMode.PER_INSTANCE
 
+    @property
+    def can_start(self) -> bool:
+        """Whether the actor's key, if it is one, may start instances."""
+        return self.key is None or self.key.can_start
+
+    @property
+    def can_evict(self) -> bool:
+        """Whether what the actor starts may push out others."""
+        return self.key is None or self.key.can_evict
+
 
 ANONYMOUS = Actor(user=None, key=None, label="anonymous")
 """Whoever asks where ``require_management_auth`` is off."""

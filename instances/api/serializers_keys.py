@@ -31,8 +31,8 @@ class KeySerializer(serializers.Serializer[Any]):
     kind = serializers.ChoiceField(choices=KeyKind.choices)
     key_hint = serializers.CharField(help_text="The secret's first characters.")
     note = serializers.CharField()
-    can_start = serializers.BooleanField(help_text="Requests may start a stopped instance.")
-    can_evict = serializers.BooleanField(help_text="Requests may push out another instance.")
+    can_start = serializers.BooleanField(help_text="It may start instances, by requests to models or otherwise.")
+    can_evict = serializers.BooleanField(help_text="What it starts may push out another instance.")
     instance_ids = serializers.ListField(child=serializers.IntegerField(), help_text="Empty for `allow_all`.")
     limits = KeyLimitSerializer(many=True)
     former_ends_at = serializers.IntegerField(

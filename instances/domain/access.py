@@ -98,6 +98,15 @@ def require_level(actor: Actor, instance: Instance, level: ShareLevel) -> None:
         raise PermissionDenied(f"You may not {verb} {instance.name}. Ask its owner or an administrator.")
 
 
+def require_starter(actor: Actor, instance: Instance, state: str = "is not running") -> None:
+    """Raise PermissionDenied when the actor's key may start nothing. ``state`` says why the instance would be started.
+
+    The words are the gateway's, which holds the same for requests (``gateway/refusals.py``).
+    """
+    if not actor.can_start:
+        raise PermissionDenied(f"Instance {instance.name} {state} and this key may not start instances")
+
+
 def require_creator(actor: Actor) -> None:
     """Raise PermissionDenied unless the actor may create instances."""
     if not actor.is_operator:

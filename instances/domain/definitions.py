@@ -15,7 +15,7 @@ from instances.backends.base import Backend
 from instances.backends.fields import FieldIndex, plain_name
 from instances.backends.registry import BACKENDS
 from instances.backends.values import is_absent
-from instances.domain.access import check_options_allowed
+from instances.domain.access import check_options_allowed, require_starter
 from instances.domain.aliases import check_name_is_free, lock_names, set_aliases
 from instances.domain.option_readers import OptionReader
 from instances.domain.options import (
@@ -97,7 +97,8 @@ def change_instance(*, actor: Actor, instance: Instance, options: object, merge:
     """Replace the options (``merge``: change only those given) and return the row and warnings.
 
     Port, engine and node stay when absent; the node stays always. A change that a running process can't take over
-    raises ``generation``, so that the supervisor replaces the process; others leave it alone. Disabling stops it.
+    raises ``generation``, so that the supervisor replaces the process; others leave it alone. Disabling stops it. A key
+    without ``can_start`` makes no change that would start a process anew, and without ``can_evict`` none that evicts.
     Raises InvalidOptions, PermissionDenied, PortTaken, NameTaken (an alias) or InstanceNotFound.
     """
     for _ in range(ATTEMPTS):
@@ -135,13 +136,16 @@ def change_row(*, actor: Actor, pk: int, options: object, merge: bool) -> tuple[
     row.pinned, row.disabled = wanted.pinned, wanted.disabled
     if before != (row.backend_type, row.port, *(row.options.get(name) for name in LAUNCH_OPTIONS)):
         row.generation += 1
+        if row.desired_state == DesiredState.RUNNING and not row.disabled:
+            require_starter(actor, row, "would be started anew by this change")
+            row.evicts = row.evicts and actor.can_evict
     if row.disabled:
         row.desired_state = DesiredState.STOPPED
     row.updated_at = timezone.now()
     row.save(
         update_fields=[
             "backend_type", "options", "group", "pinned", "disabled", "port", "port_is_fixed", "generation",
-            "desired_state", "updated_at",
+            "desired_state", "evicts", "updated_at",
         ]
     )  # fmt: skip
     try:

@@ -66,8 +66,8 @@ def create_key(*, actor: Actor, values: Mapping[str, Any]) -> tuple[ApiKey, str]
     wanted: dict[str, Any] = {
         "kind": accounts_keys.kind_of(plain) if plain else KeyKind.INFERENCE,
         "expires_at": None,
-        "can_start": actor.key is None or actor.key.can_start,
-        "can_evict": actor.key is None or actor.key.can_evict,
+        "can_start": actor.can_start,
+        "can_evict": actor.can_evict,
         "note": "",
         "instance_ids": [],
         **values,

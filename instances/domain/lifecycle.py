@@ -14,7 +14,7 @@ from django.utils import timezone
 from accounts.domain.actors import Actor
 from accounts.domain.audit import read_fields, record_change
 from instances.domain import waiting
-from instances.domain.access import check_options_allowed, require_creator, require_level
+from instances.domain.access import check_options_allowed, require_creator, require_level, require_starter
 from instances.domain.definitions import DEFINITION, change_instance, insert_instance
 from instances.domain.names import check_name
 from instances.domain.node_tasks import remove_files_on_commit
@@ -26,6 +26,7 @@ from instances.errors import (
     InstanceDisabled,
     InstanceNotFound,
     NodeUnavailable,
+    PermissionDenied,
     StartFailed,
     StartRefused,
     StillRunning,
@@ -68,7 +69,7 @@ def create_instance(*, actor: Actor, name: str, options: object, start: bool | N
     if (settings.CORRAL.start_on_create if start is None else start) and not instance.disabled:
         try:
             instance = start_instance(actor=actor, instance=instance)
-        except (NodeUnavailable, StartRefused, StartFailed) as error:
+        except (NodeUnavailable, PermissionDenied, StartRefused, StartFailed) as error:
             warnings = [*warnings, f"The instance was created but not started: {error}"]
     return Created(waiting.read_instance(instance.pk), warnings)
 
@@ -88,8 +89,9 @@ def update_instance(*, actor: Actor, instance: Instance, options: object, merge:
 def start_instance(*, actor: Actor, instance: Instance) -> Instance:
     """Start an instance and return it as soon as its process runs, or its start is queued behind others' requests.
 
-    Starting what runs changes nothing. Needs the level ``operate``. Raises PermissionDenied, InstanceDisabled,
-    StartRefused (a limit), StartFailed (the engine ended at once) or NodeUnavailable; the wish does not outlive these.
+    Starting what runs changes nothing. Needs the level ``operate`` and, by a key, ``can_start``; without ``can_evict``
+    it pushes nothing out. Raises PermissionDenied, InstanceDisabled, StartRefused (a limit), StartFailed (the engine
+    ended at once) or NodeUnavailable; the wish does not outlive these.
     """
     require_level(actor, instance, ShareLevel.OPERATE)
     wanted_at = timezone.now()
@@ -99,7 +101,8 @@ def start_instance(*, actor: Actor, instance: Instance) -> Instance:
         is_wanted = row.desired_state == DesiredState.RUNNING
         if is_wanted and row.state in ACTIVE:
             return row
-        if is_wanted and row.state == State.STOPPED:
+        require_starter(actor, row)
+        if is_wanted and row.state == State.STOPPED and (row.evicts or not actor.can_evict):
             wake_node(row.node.name)  # it is queued already and keeps its place
         else:
             wish_running(row, actor=actor, kind="start")
@@ -130,9 +133,11 @@ def stop_instance(*, actor: Actor, instance: Instance) -> Instance:
 def restart_instance(*, actor: Actor, instance: Instance) -> Instance:
     """Replace an instance's process by a new one, or start it; return it when the new process runs.
 
-    Needs the level ``operate``. Raises as ``start_instance`` does, with the code ``restart_failed``.
+    Needs the level ``operate`` and, by a key, ``can_start``. Raises as ``start_instance`` does, with the code
+    ``restart_failed``.
     """
     require_level(actor, instance, ShareLevel.OPERATE)
+    require_starter(actor, instance, "would be started anew")
     wanted_at = timezone.now()
     with transaction.atomic():
         row = lock_startable(instance)
@@ -222,10 +227,11 @@ def wish_running(row: Instance, *, actor: Actor, kind: str) -> None:
         forget_failure(row, actor=actor)
     row.desired_state = DesiredState.RUNNING
     row.wanted_at = row.updated_at = now
+    row.evicts = actor.can_evict
     row.refused_at = None
     row.reason = ""
     row.restart_at = now if row.state == State.BACKOFF else row.restart_at
-    row.save(update_fields=["desired_state", "wanted_at", "updated_at", "refused_at", "reason", "restart_at"])
+    row.save(update_fields=["desired_state", "wanted_at", "evicts", "updated_at", "refused_at", "reason", "restart_at"])
     record_event(row, kind=kind, actor=actor.label)
     record_change(actor=actor, action=f"instance.{kind}", target=row)
     wake_node(row.node.name)

@@ -26,6 +26,7 @@ def want_running(instance_id: int, *, actor: str, reason: str) -> bool:
         Instance.objects.filter(pk=instance_id).update(
             desired_state=DesiredState.RUNNING,
             wanted_at=timezone.now(),
+            evicts=True,  # of those whose requests wait some may not, which the supervisor knows
             restart_count=0,
             refused_at=None,
             updated_at=timezone.now(),

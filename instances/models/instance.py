@@ -51,6 +51,7 @@ class Instance(models.Model):
     disabled = models.BooleanField(default=False, help_text="Can't be started.")
     desired_state = models.CharField(max_length=20, choices=DesiredState.choices, default=DesiredState.STOPPED)
     wanted_at = models.DateTimeField(null=True, blank=True, help_text="When a start was last asked for.")
+    evicts = models.BooleanField(default=True, help_text="The start last asked for may push out another instance.")
     state = models.CharField(max_length=20, choices=State.choices, default=State.STOPPED)
     state_changed_at = models.DateTimeField(auto_now_add=True)
     generation = models.PositiveIntegerField(default=1)

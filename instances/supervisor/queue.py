@@ -42,10 +42,10 @@ class Queue:
 
     def note(self, row: Instance, since: float) -> None:
         """Note an instance that the database says is wanted, and whether somebody started it meanwhile."""
-        asking = self._asking.setdefault(row.pk, Asking(since))
+        asking = self._asking.setdefault(row.pk, Asking(since, row.evicts))
         asking.since = min(asking.since, since)
         if asking.wanted_at not in (None, row.wanted_at):
-            asking.can_evict, asking.by_request = True, False
+            asking.can_evict, asking.by_request = asking.can_evict or row.evicts, False
         asking.wanted_at = row.wanted_at
 
     def leave(self, instance_id: int) -> None:
@@ -66,7 +66,7 @@ class Queue:
 
     def candidate(self, row: Instance, now: float) -> Candidate:
         """Return what admission decides by."""
-        asking = self._asking.setdefault(row.pk, Asking(now))
+        asking = self._asking.setdefault(row.pk, Asking(now, row.evicts))
         return Candidate(
             row.pk,
             row.name,

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import pytest
 
 from gateway.commands import Caller, NoCommands
-from tests.gateway.harness import Call, Gateway, Upstream, make_route
+from gateway.structs import Principal
+from tests.gateway.harness import MANAGEMENT_KEY, Call, Gateway, Upstream, make_route
 
 pytestmark = pytest.mark.no_database
 
@@ -163,6 +164,18 @@ async def test_router_mode_lists_loads_and_unloads_models(gateway: Gateway, upst
     assert (await gateway.manager.get("/api/v1/llama-cpp/none/models")).status_code == 404
     assert (await gateway.manager.post(base)).status_code == 405
     assert (await gateway.manager.post(f"{base}/x/other")).status_code == 404
+
+
+async def test_a_key_that_may_not_start_loads_nothing_in_router_mode(gateway: Gateway, upstream: Upstream) -> None:
+    gateway.keys[MANAGEMENT_KEY] = Principal(kind="management", key_id=2, user_id=1, instances=None, can_start=False)
+    await make_ready(gateway, upstream)
+    base = "/api/v1/llama-cpp/m/models"
+    assert (await gateway.manager.get(base)).status_code == 200
+    answer = await gateway.manager.post(f"{base}/a/load")
+    assert (answer.status_code, answer.json()["error"]) == (403, "permission_denied")
+    assert answer.json()["details"].endswith("and this key may not start instances")
+    assert (await gateway.manager.post(f"{base}/a/unload")).status_code == 200
+    assert [call.target for call in upstream.calls] == ["/models", "/models/unload"]
 
 
 async def test_loading_and_unloading_in_router_mode_are_kept_in_the_audit(upstream: Upstream) -> None:

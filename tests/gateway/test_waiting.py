@@ -239,6 +239,8 @@ async def test_a_key_that_may_not_start_waits_only_for_what_is_starting(gateway:
         answer = await gateway.ask()
         assert answer.status_code == 403
         assert answer.json()["error"]["code"] == "permission_denied"
+        loading = await gateway.client.get("/upstream/m/load")
+        assert (loading.status_code, "this key may not start instances" in loading.text) == (403, True)
     await gateway.set_routes(make_route(state="starting"))
     (asking,) = await start_asking(gateway)
     line = gateway.app.demand.report()[1]

@@ -82,6 +82,19 @@ def test_a_wish_of_requests_that_may_not_evict_becomes_one_that_may_when_somebod
     assert (queue.candidate(row(1), 9.0).can_evict, queue.is_by_request(1)) == (True, False)
 
 
+def test_a_start_by_a_key_that_may_not_evict_evicts_only_when_another_asks_as_well() -> None:
+    queue = Queue()
+    queue.note(row(1, evicts=False), 9.0)
+    assert not queue.candidate(row(1, evicts=False), 9.0).can_evict
+    queue.note(row(1, evicts=False, wanted_at=NOW + timedelta(seconds=1)), 9.0)
+    assert not queue.candidate(row(1, evicts=False), 9.0).can_evict
+    queue.note(row(1, evicts=True, wanted_at=NOW + timedelta(seconds=2)), 9.0)
+    assert queue.candidate(row(1), 9.0).can_evict
+    queue.note(row(2, evicts=False), 9.0)
+    queue.join(2, since=10.0, can_evict=True, by_request=True)
+    assert queue.candidate(row(2, evicts=False), 9.0).can_evict
+
+
 def test_what_began_is_forgotten_with_the_wait() -> None:
     queue = Queue()
     queue.note(row(1), 10.0)
