@@ -41,6 +41,13 @@ def test_a_failure_names_the_person_whose_name_was_tried(user: User) -> None:
     assert (entry.target_type, entry.target_label) == ("user", "ada")
 
 
+@pytest.mark.parametrize("name", ["ADA", "Ada", "a\0da"])
+def test_a_failure_names_the_person_in_whatever_case_the_name_is(user: User, name: str) -> None:
+    """People sign in by it in any case, so guesses do not hide behind another."""
+    audit_sign_in.record_failed_sign_in(name)
+    assert AuditEntry.objects.get().target_label == "ada"
+
+
 @pytest.mark.parametrize("name", ["my secret password", "a\0b", "", "x" * 1000])
 def test_a_name_that_nobody_has_is_not_kept(user: User, name: str) -> None:
     audit_sign_in.record_failed_sign_in(name)
@@ -56,3 +63,4 @@ def test_failures_are_bounded(user: User, monkeypatch: pytest.MonkeyPatch) -> No
 
     assert kept == [True, True, True, False, False]
     assert AuditEntry.objects.count() == 3
+    assert not audit_sign_in.record_failed_code(user, is_signed_in=False)

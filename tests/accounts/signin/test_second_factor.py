@@ -114,6 +114,19 @@ def test_guesses_of_codes_are_counted(browser: Client) -> None:
     assert not is_in(client)
 
 
+def test_wrong_codes_are_in_the_audit_without_the_code(browser: Client) -> None:
+    add_app(browser)
+    begin().post("/login/code/", {"code": "123456"}, REMOTE_ADDR="192.0.2.9")
+    browser.post("/login/confirm/code/", {"code": "654321"})
+    signing_in, confirming = AuditEntry.objects.filter(action="session.code_failed").order_by("pk")
+    assert (signing_in.actor, signing_in.target_label) == ("anonymous", "ada")
+    assert signing_in.client_address == "192.0.2.9"
+    assert (confirming.actor, confirming.target_label) == ("user:ada", "ada")
+    entries = str(list(AuditEntry.objects.values()))
+    assert "123456" not in entries
+    assert "654321" not in entries
+
+
 def test_secrets_are_not_in_the_database_as_they_are(browser: Client, ada: User) -> None:
     secret, codes = add_app(browser)
     stored = str(list(Authenticator.objects.values_list("data", flat=True)))

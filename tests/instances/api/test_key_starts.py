@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -32,7 +33,7 @@ def api(admin: User) -> ApiClient:
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for a supervisor, as none runs here: the wish is left as it was written."""
     monkeypatch.setattr("instances.domain.waiting.REACTION_S", 0.0)
-    monkeypatch.setattr("instances.domain.waiting.take_back_start", lambda pk, *, since, actor: None)
+    monkeypatch.setattr("instances.domain.waiting.take_back_start", Mock())
 
 
 @pytest.mark.parametrize("state", [State.STOPPED, State.FAILED, State.BACKOFF])
