@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.internal.flows.reauthentication import raise_if_reauthentication_required
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -36,6 +37,16 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
     def is_reauthentication_required(self, *, app: str, **kwargs: Any) -> bool:
         """Ask again before a second factor is changed, unless the provider alone knows the person's secrets."""
         return bool(self.get_reauthentication_methods(self.request.user))
+
+
+def require_confirmation(request: HttpRequest) -> None:
+    """Raise ReauthenticationRequired unless who is signed in has confirmed it within the last minutes.
+
+    allauth's middleware then asks for the password or a second step, and carries out the request afterwards. Where
+    signing in is off there is nobody to ask, and whoever has only a provider's password can't be asked for one.
+    """
+    if request.user.is_authenticated:
+        raise_if_reauthentication_required(request, app="accounts")
 
 
 def check_own_password(request: HttpRequest, user: User, password: str) -> None:

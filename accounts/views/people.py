@@ -23,6 +23,7 @@ from accounts.errors import InvalidPerson, NotAllowed
 from accounts.forms import InvitationForm
 from accounts.models import User
 from accounts.pages import PageRequest, account_page, page_actor
+from accounts.signin.account import require_confirmation
 from accounts.signin.second_factor import forget_second_factors
 
 PAGE = 100
@@ -138,10 +139,11 @@ def reset_password(request: PageRequest, user_id: int) -> HttpResponseBase:
 @account_page
 @require_POST
 def remove_second_factors(request: PageRequest, user_id: int) -> HttpResponseBase:
-    """Help somebody who has lost their app, passkeys and recovery codes."""
+    """Help somebody who has lost their app, passkeys and recovery codes, after confirming who asks."""
     actor = page_actor(request)
     someone = get_user(actor, user_id)
     refuse_oneself(request, someone)
+    require_confirmation(request)
     forget_second_factors(actor=actor, user=someone)
     return tell(request, someone, f"{someone} signs in with the password alone now.")
 

@@ -6,6 +6,7 @@ import base64
 import re
 import time
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from allauth.mfa.models import Authenticator
@@ -155,6 +156,32 @@ def test_an_administrator_helps_who_has_lost_them(
     assert answer.headers["Location"] == "/"
     actions = AuditEntry.objects.filter(action__contains="second_factor").values_list("action", flat=True)
     assert sorted(actions) == ["user.add_second_factor"] * 2 + ["user.remove_second_factor"]
+
+
+def test_an_administrator_confirms_who_they_are_before_removing_anothers(browser: Client, ada: User) -> None:
+    """Whoever finds a page open can't take over a colleague by it."""
+    eve = make_user("eve")
+    Authenticator.objects.create(user=eve, type=Authenticator.Type.TOTP, data={"secret": "x"})
+    path = f"/people/{eve.pk}/second-factors/remove/"
+    asked = browser.post(path)
+    assert asked.headers["Location"] == f"/login/confirm/?next={quote(path, safe='')}"
+    browser.post("/login/confirm/", {"password": "wrong", "next": path})
+    assert Authenticator.objects.filter(user=eve).exists()
+    confirmed = browser.post("/login/confirm/", {"password": PASSWORD, "next": path})
+    assert confirmed.headers["Location"] == f"/people/{eve.pk}/"
+    assert not Authenticator.objects.filter(user=eve).exists()
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_everybody_confirms_who_they_are_before_removing_their_own(
+    browser: Client, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    add_app(browser)
+    later = time.time() + 301
+    monkeypatch.setattr("allauth.account.internal.flows.reauthentication.time.time", lambda: later)
+    for path in ("/profile/app/remove/", "/profile/recovery-codes/new/", "/profile/passkeys/1/remove/"):
+        assert getattr(browser, method)(path).headers["Location"].startswith("/login/confirm/?next=")
+    assert Authenticator.objects.count() == 2
 
 
 def test_the_admin_site_has_no_door_of_its_own(browser: Client) -> None:
