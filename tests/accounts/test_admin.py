@@ -257,6 +257,38 @@ def test_a_row_that_is_gone_is_said_so(client: Client, member: User) -> None:
     assert client.post(reverse("admin:accounts_user_delete", args=[pk]), {"post": "yes"}).status_code == 302
 
 
+@pytest.mark.parametrize(
+    ("model", "lookup"),
+    [
+        (User, "password__startswith"),
+        (User, "api_keys__key_hash__startswith"),
+        (User, "groups__user__password__startswith"),
+        (ApiKey, "key_hash__startswith"),
+        (ApiKey, "former_hash__startswith"),
+        (ApiKey, "user__password__startswith"),
+        (Invitation, "token_hash__startswith"),
+        (UserSession, "session_key__startswith"),
+        (Run, "token__startswith"),
+        (Instance, "options__icontains"),
+        (AuditEntry, "before__icontains"),
+    ],
+)
+def test_a_list_is_no_oracle_for_secrets(client: Client, rows: None, model: type[Model], lookup: str) -> None:
+    """By what a filter finds, a secret could be guessed letter by letter."""
+    assert client.get(reverse(f"{named(model)}_changelist"), {lookup: "a"}).status_code == 400
+
+
+def test_lists_are_filtered_by_what_they_offer(client: Client, rows: None) -> None:
+    people = client.get(reverse(f"{named(User)}_changelist"), {"role__exact": "member"})
+    assert people.status_code == 200
+    assert [user.username for user in people.context["cl"].queryset] == ["mia"]
+    group = Group.objects.get()
+    team = client.get(reverse(f"{named(User)}_changelist"), {"groups__id__exact": str(group.pk)})
+    assert (team.status_code, team.context["cl"].queryset.count()) == (200, 0)
+    assert client.get(reverse(f"{named(ApiKey)}_changelist"), {"revoked_at__isempty": "1"}).status_code == 200
+    assert client.get(reverse(f"{named(AuditEntry)}_changelist"), {"created_at__year": "2026"}).status_code == 200
+
+
 @pytest.mark.parametrize("role", [Role.OPERATOR, Role.MEMBER])
 def test_only_administrators_get_in(db: None, role: Role) -> None:
     client = Client()

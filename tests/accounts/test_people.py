@@ -15,7 +15,7 @@ from accounts.domain.actors import actor_for, console_actor
 from accounts.domain.invitations import accept_invitation, create_invitation, register, withdraw_invitation
 from accounts.domain.keys import find_key
 from accounts.domain.leaving import activate_user, deactivate_user, delete_user
-from accounts.domain.people import change_role, create_user
+from accounts.domain.people import change_role, create_user, find_user
 from accounts.domain.setup import owner_of_automation
 from accounts.domain.teams import create_team, set_manager
 from accounts.enums import Role
@@ -127,6 +127,12 @@ def test_others_change_no_people(admin: User, role: Role) -> None:
     for call in calls:
         with pytest.raises(NotAllowed):
             call()
+
+
+def test_no_database_is_asked_for_a_name_with_nul(db: None, django_assert_num_queries: Any) -> None:
+    """PostgreSQL takes none, and answered with an error of ours."""
+    with django_assert_num_queries(0):
+        assert find_user("a\0b") is None
 
 
 def test_names_differ_in_more_than_case(admin: User) -> None:

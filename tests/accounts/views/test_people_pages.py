@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.test import Client
 
 from accounts.domain.actors import actor_for
@@ -149,6 +150,34 @@ def test_a_refusal_leads_to_a_page_of_ours_only(admin: User) -> None:
     for referer in ("https://evil.example/x", "//evil.example", "http://testserver@evil.example/", "x"):
         answer = signed_in(admin).post("/teams/", {"name": ""}, headers={"referer": referer})
         assert answer.headers["Location"] == "/"
+
+
+@pytest.mark.parametrize("path", ["//evil.example/x", "///evil.example", "/\\evil.example"])
+def test_a_path_that_browsers_take_for_another_host_is_no_page_of_ours(admin: User, path: str) -> None:
+    """An open redirect: without its host, http://testserver//evil.example/x is an address of another."""
+    answer = signed_in(admin).post("/teams/", {"name": ""}, headers={"referer": f"http://testserver{path}"})
+    assert answer.headers["Location"] == "/"
+
+
+def test_ones_own_password_is_changed_by_the_profile_only(db: None) -> None:
+    """The page for other people's asks for no password, so whoever found a browser open could take the account."""
+    ada = create_admin(username="ada", password=PASSWORD)
+    Authenticator.objects.create(user=ada, type=Authenticator.Type.TOTP, data={"secret": "x"})
+    client = signed_in(ada)
+    for what, fields in (("password", {"password": "another long password"}), ("second-factors/remove", {})):
+        refused = client.post(f"/people/{ada.pk}/{what}/", fields, follow=True)
+        assert "Use your profile for your own account" in refused.content.decode()
+    ada.refresh_from_db()
+    assert ada.check_password(PASSWORD)
+    assert Authenticator.objects.filter(user=ada).exists()
+
+
+def test_a_name_with_a_character_that_databases_refuse_is_nobodys(admin: User, member: User) -> None:
+    team, client = create_team(actor=actor_for(admin), name="red"), signed_in(admin)
+    for path, field in ((f"/teams/{team.pk}/members/", "username"), (f"/people/{member.pk}/delete/", "heir")):
+        assert client.post(path, {field: "a\0b"}).status_code == 302
+    assert User.objects.filter(pk=member.pk).exists()
+    assert not team.members
 
 
 def test_people_change_what_is_about_them(admin: User) -> None:

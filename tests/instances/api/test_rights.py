@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from accounts.enums import KeyKind, Role
 from accounts.models import User
-from instances.models import InstanceShare
+from instances.models import Instance, InstanceShare
 from tests.conftest import ApiClient
 from tests.factories import make_instance, make_key, make_user
 
@@ -172,3 +173,23 @@ def test_an_unknown_path_is_401_without_a_key_and_404_with_one(api: ApiClient) -
         response = api(method, "nothing/here")
         assert response.status_code == 404
         assert response.json() == {"error": "not_found", "details": "There is nothing at /api/v1/nothing/here"}
+
+
+def test_a_key_follows_its_owners_role_and_state_at_once(api: ApiClient, api_of: Callable[[User], ApiClient]) -> None:
+    """A key never exceeds its owner: changing the owner changes the key, both ways."""
+    owner, instance = make_user("ben", Role.ADMIN), make_instance("alpha")
+    key, path = api_of(owner), f"users/{owner.pk}"
+    statuses = [("GET", "users"), ("POST", "instances/beta?start=false"), ("GET", "instances/alpha")]
+
+    def ask() -> list[int]:
+        Instance.objects.exclude(pk=instance.pk).delete()
+        return [key(method, what, {"backend_type": "llama_cpp"}).status_code for method, what in statuses]
+
+    assert ask() == [200, 201, 200]
+    for role, answers in (("operator", [403, 201, 200]), ("member", [403, 403, 404]), ("admin", [200, 201, 200])):
+        assert api("PATCH", path, {"role": role}).status_code == 200
+        assert ask() == answers
+    assert api("PATCH", path, {"active": False}).status_code == 200
+    assert ask() == [401, 401, 401]
+    assert api("PATCH", path, {"active": True}).status_code == 200
+    assert ask() == [200, 201, 200]
