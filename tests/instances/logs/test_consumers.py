@@ -14,6 +14,7 @@ from django.utils import timezone
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from accounts.domain.actors import CORRAL
 from accounts.domain.keys import create_key, revoke_key
 from accounts.enums import KeyKind
 from accounts.events import publish
@@ -155,7 +156,7 @@ async def test_a_viewer_that_leaves_leaves_nothing_behind(
 
 
 async def test_a_refused_socket_says_why(web: WebServer, key: dict[str, str], owner: User) -> None:
-    _, inference = await run_query(create_key, user=owner, name="chat", kind=KeyKind.INFERENCE)
+    _, inference = await run_query(create_key, actor=CORRAL, user=owner, name="chat", kind=KeyKind.INFERENCE)
     for path, headers, expected in (
         (LOGS, {}, (4401, "Missing API key")),
         (f"{LOGS}?api_key={inference}", {}, (4401, "Invalid API key")),
@@ -182,7 +183,7 @@ async def test_a_revoked_key_closes_its_sockets(
     await run_query(start_run)
     async with opened(web, LOGS, key) as logs, opened(web, "/ws/events", key) as events:
         await logs.recv()
-        await run_query(revoke_key, key=management_key[0])
+        await run_query(revoke_key, actor=CORRAL, key=management_key[0])
         assert await wait_for_close(logs) == (4401, "Invalid API key")
         assert await wait_for_close(events) == (4401, "Invalid API key")
 

@@ -13,6 +13,7 @@ import pytest
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
 
+from accounts.domain.actors import CORRAL
 from accounts.domain.keys import create_key, revoke_key
 from accounts.enums import KeyKind, PermissionMode
 from accounts.events import publish
@@ -236,7 +237,7 @@ async def test_an_unknown_instance_is_not_found(web: WebServer, key: dict[str, s
 
 
 async def test_without_a_key_nobody_follows(web: WebServer, owner: User) -> None:
-    _, inference = await run_query(create_key, user=owner, name="chat", kind=KeyKind.INFERENCE)
+    _, inference = await run_query(create_key, actor=CORRAL, user=owner, name="chat", kind=KeyKind.INFERENCE)
     for headers, message in (({}, "Missing API key"), ({"X-API-Key": inference}, "Invalid API key")):
         async with opened(web, LOGS, headers) as response:
             assert response.status_code == 401
@@ -278,7 +279,12 @@ async def test_a_session_opens_what_its_person_may_see(
 
 async def test_a_key_for_chosen_instances_opens_only_those(web: WebServer, owner: User, instance: Instance) -> None:
     key, plain = await run_query(
-        create_key, user=owner, name="k", kind=KeyKind.MANAGEMENT, permission_mode=PermissionMode.PER_INSTANCE
+        create_key,
+        actor=CORRAL,
+        user=owner,
+        name="k",
+        kind=KeyKind.MANAGEMENT,
+        permission_mode=PermissionMode.PER_INSTANCE,
     )
     async with opened(web, LOGS, {"X-API-Key": plain}) as response:
         assert response.status_code == 404
@@ -298,7 +304,7 @@ async def test_a_revoked_key_ends_the_stream_at_the_next_check(
     await run_query(start_run)
     async with opened(web, LOGS, key) as response:
         assert response.status_code == 200
-        await run_query(revoke_key, key=management_key[0])
+        await run_query(revoke_key, actor=CORRAL, key=management_key[0])
         async with asyncio.timeout(60):
             await response.aread()
 
@@ -311,7 +317,7 @@ async def test_an_event_about_keys_ends_the_stream_of_a_revoked_one_at_once(
         texts = response.aiter_text()
         await anext(texts)
         await asyncio.sleep(0.5)
-        await run_query(revoke_key, key=management_key[0])
+        await run_query(revoke_key, actor=CORRAL, key=management_key[0])
         await run_query(publish, {"type": "keys.changed"})
         async with asyncio.timeout(60):
             assert [text async for text in texts] == []

@@ -375,7 +375,7 @@ async def test_upstream_holds_nothing_of_instances_whose_logs_may_not_be_read(
 async def test_it_takes_a_management_key_or_a_session(
     web: WebServer, instance: Instance, owner: User, path: str
 ) -> None:
-    _, inference = await run_query(create_key, user=owner, name="chat", kind=KeyKind.INFERENCE)
+    _, inference = await run_query(create_key, actor=CORRAL, user=owner, name="chat", kind=KeyKind.INFERENCE)
     for headers, message in (({}, "Missing API key"), ({"X-API-Key": inference}, "Invalid API key")):
         answer = await get(web, path, headers)
         assert answer.status_code == 401
@@ -395,7 +395,12 @@ async def test_a_key_for_chosen_instances_sees_nothing_of_the_others(
 ) -> None:
     chosen = await run_query(make_instance, "chosen", owner)
     limited, plain = await run_query(
-        create_key, user=owner, name="k", kind=KeyKind.MANAGEMENT, permission_mode=PermissionMode.PER_INSTANCE
+        create_key,
+        actor=CORRAL,
+        user=owner,
+        name="k",
+        kind=KeyKind.MANAGEMENT,
+        permission_mode=PermissionMode.PER_INSTANCE,
     )
     await run_query(KeyPermission.objects.create, api_key=limited, instance=chosen)
     await say(instance, "not for this key")
@@ -422,7 +427,7 @@ async def test_a_revoked_key_ends_the_stream_at_once(
     async with reading(web, path, key) as reader:
         await reader.read_until("\n")
         await asyncio.sleep(0.5)
-        await run_query(revoke_key, key=management_key[0])
+        await run_query(revoke_key, actor=CORRAL, key=management_key[0])
         await reader.read_to_end()
 
 
