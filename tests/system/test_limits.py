@@ -59,6 +59,21 @@ def test_explicit_starts_obey_the_limits_and_evict_too(narrow: Stack) -> None:
     assert narrow.get("a")["state"] == "stopped"
 
 
+def test_an_explicit_start_by_a_key_that_may_not_evict_is_refused_and_evicts_nothing(narrow: Stack) -> None:
+    narrow.run_now("a")
+    narrow.create("b")
+    wanted = {"name": "k", "kind": "management", "permission_mode": "allow_all", "can_evict": False}
+    key = narrow.api.post("/api/v1/auth/keys", json=wanted).json()["key"]
+    own = {"headers": {"Authorization": f"Bearer {key}"}}
+    answer = narrow.api.post("/api/v1/instances/b/start", **own)
+    assert (answer.status_code, answer.json()["error"]) == (409, "max_instances_reached")
+    assert "may not push out another instance" in answer.json()["details"]
+    assert narrow.get("a")["state"] == "ready"
+    assert narrow.api.post("/api/v1/instances/a/restart", **own).status_code == 200
+    assert narrow.act("b", "start").status_code == 200
+    narrow.wait_for("b", "ready")
+
+
 def test_pinned_instances_are_not_evicted_and_the_refusal_says_so(narrow: Stack) -> None:
     narrow.run_now("anchor", pinned=True)
     narrow.create("hopeful")
