@@ -9,6 +9,7 @@ from typing import cast
 import httptools
 
 from gateway.asgi import Headers
+from gateway.known_head import KnownHead, learn_head
 from gateway.tcp import has_input, may_have_read, read_leftover
 
 READ_HIGH_WATER = 128 * 1024
@@ -41,6 +42,8 @@ class UpstreamConnection(asyncio.Protocol):
         "_idle_timeout_s",
         "_is_interim",
         "_is_reading_paused",
+        "_known",
+        "_known_status",
         "_loop",
         "_news",
         "_parser",
@@ -76,6 +79,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._idle_timeout_s = 0.0
         self._active_at = 0.0
         self._is_reading_paused = False
+        self._known: KnownHead | None = None
+        self._known_status = 0
         self._sent_bytes = 0
         self.listener: Callable[[], None] | None = None
         """Called with each piece of news, in place of what `changed` hands out. It must not raise."""
@@ -198,7 +203,10 @@ class UpstreamConnection(asyncio.Protocol):
         if self.is_idle:
             self.abort()
             return
-        self._received_any = True
+        if not self._received_any and self._known is not None and self._take_known(self._known, data):
+            self._wake()
+            return
+        is_first, self._received_any = not self._received_any, True
         if self._idle_timeout_s:
             self._active_at = self._loop.time()
         self._head_bytes += len(data)  # set back by a piece of the body
@@ -214,7 +222,20 @@ class UpstreamConnection(asyncio.Protocol):
             what = "the trailers" if self.head_complete else "the head"
             self.error = f"{what} of its answer took more than {MAX_HEAD_BYTES // 1024} KiB"
             self.abort()
+        if is_first and self.is_complete and self.keeps_alive and not self.is_lost:
+            is_interim = data[9:12] != b"%d" % self.status
+            self._known, self._known_status = None if is_interim else learn_head(data, self.headers), self.status
         self._wake()
+
+    def _take_known(self, known: KnownHead, data: bytes) -> bool:
+        """Take an answer with the known head whose body is here. False leaves all of it to the parser."""
+        measured = known.measure(data)
+        if measured is None or self.is_head_request or len(data) - measured[0] != int(measured[1]):
+            return False
+        self._received_any = self._has_length = self.head_complete = self.is_complete = self.keeps_alive = True
+        self.status, self.headers = self._known_status, known.make_headers(measured[1])
+        self._chunks.append(data[measured[0] :])
+        return True
 
     def eof_received(self) -> bool:
         """The instance closes. Whether it has read the request that crossed the close may only be known a moment later.

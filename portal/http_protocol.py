@@ -18,6 +18,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.asgi import ASGIApp, Receive, Scope, Send, find_header
+from gateway.known_head import KnownHead, learn_head
 from portal.http_cycle import HttpCycle
 
 #: Bytes of a request's line and headers, or of trailers. Cookies and keys need a few hundred; nginx allows 32 KiB.
@@ -66,6 +67,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """The application for the active request, as long as that isn't started."""
     _patience: asyncio.TimerHandle | None = None
     """Ends the wait for the rest of a short request."""
+    _known: KnownHead | None = None
+    """The head of the last request, if the next one can be known by it; its scope is ``_known_scope``."""
+    _known_scope: Any = None
+    _held = b""
+    """A known head whose short body is still to come; the parser hasn't seen it."""
+    _is_between = True
+    """Whether the parser has seen nothing of the next request."""
     _refusal = b""
     """What is left to say before the connection ends, once the requests before it are answered."""
 
@@ -107,9 +115,48 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._latest.keep_alive = False
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and count what made no head and no body of it."""
+        """Take what came: parse it, unless it is the last request's head again with the whole of a body."""
         if self._refusal:
             return
+        if self._held:
+            data, self._held = self._held + data, b""
+        if self._known is None or not self._is_between or not self._take_known(self._known, data):
+            self._parse(data)
+
+    def _take_known(self, known: KnownHead, data: bytes) -> bool:
+        """Begin a request with the known head. False leaves all of it to the parser."""
+        latest, measured = self._latest, known.measure(data)
+        if measured is None or latest is None or not latest.response_complete or self.transport.is_closing():
+            return False
+        begin, digits = measured
+        missing = begin + int(digits) - len(data)
+        if missing:
+            if missing < 0 or int(digits) > SOON_LIMIT:
+                return False
+            self._held = data
+            if self._patience is None:
+                self._patience = self.loop.call_later(SOON_S, self._stop_holding)
+            return True
+        self._unread, self._deadline = 0, NEVER
+        scope = {**self._known_scope, "headers": known.make_headers(digits), "state": self.app_state.copy()}
+        cycle = HttpCycle(self, scope, keep_alive=True, expects_continue=False)
+        cycle.take_body(data[begin:])
+        cycle.end_body()
+        self._latest = self._active = cycle
+        self._fresh = self.app
+        self._launch()
+        return True
+
+    def _stop_holding(self) -> None:
+        """Parse what was held: the body takes its time."""
+        self._patience = None
+        data, self._held = self._held, b""
+        if data:
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        """Parse what came, and count what made no head and no body of it."""
+        is_at_beginning, before = self._is_between, self._latest
         self._unread += len(data)
         try:
             self.parser.feed_data(data)
@@ -119,8 +166,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refuse(INVALID)
         if self._unread > HEAD_LIMIT and not self.transport.is_closing():
             self._refuse(TOO_LARGE)
+        if is_at_beginning and self._latest is not before:
+            self._learn(data)
         if self._fresh is not None and not self._expects_rest_soon():
             self._launch()
+
+    def _learn(self, data: bytes) -> None:
+        """Know the next request by the head with which `data` begins, if that is one of the kind."""
+        cycle, self._known = self._latest, None
+        if cycle is not None and cycle is self._active and cycle.keep_alive and not cycle.expects_continue:
+            self._known, self._known_scope = learn_head(data, cycle.scope["headers"]), cycle.scope
 
     def _expects_rest_soon(self) -> bool:
         """Whether to wait a moment for the rest of the active request, as it could then be answered without a task."""
@@ -197,6 +252,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A head has begun."""
+        self._is_between = False
         self._deadline = self.loop.time() + HEAD_TIMEOUT_S
         self.url = b""
         self.headers = []
@@ -267,7 +323,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note the end of a request."""
-        self._unread = 0
+        self._unread, self._is_between = 0, True
         cycle = self._latest
         if cycle is not None and not self._is_upgrade and not cycle.response_complete:
             cycle.end_body()

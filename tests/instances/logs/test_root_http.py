@@ -394,14 +394,8 @@ async def test_a_key_for_chosen_instances_sees_nothing_of_the_others(
     web: WebServer, start_run: StartRun, instance: Instance, owner: User
 ) -> None:
     chosen = await run_query(make_instance, "chosen", owner)
-    limited, plain = await run_query(
-        create_key,
-        actor=CORRAL,
-        user=owner,
-        name="k",
-        kind=KeyKind.MANAGEMENT,
-        permission_mode=PermissionMode.PER_INSTANCE,
-    )
+    rights = {"kind": KeyKind.MANAGEMENT, "permission_mode": PermissionMode.PER_INSTANCE}
+    limited, plain = await run_query(create_key, actor=CORRAL, user=owner, name="k", **rights)
     await run_query(KeyPermission.objects.create, api_key=limited, instance=chosen)
     await say(instance, "not for this key")
     await say(chosen, "for this key")

@@ -1,0 +1,60 @@
+"""The last head on a connection, to know the next one by: clients and engines send the same head again and again.
+
+Comparing costs a fraction of parsing. Only the length of the body may differ. What is known came from the parser, so a
+head that equals it means the same; whatever differs in one more byte is for the parser.
+"""
+
+from __future__ import annotations
+
+from gateway.asgi import Headers
+
+_LENGTH = b"content-length"
+_DIGITS = 8
+"""Of a length that is looked at; longer bodies come in many pieces anyway."""
+
+
+class KnownHead:
+    """A head of HTTP/1.1 whose body is as long as it says."""
+
+    __slots__ = ("_after", "_before", "_headers", "_name", "_place")
+
+    def __init__(self, before: bytes, after: bytes, headers: Headers, place: int) -> None:
+        self._before = before
+        self._after = after
+        self._headers = headers
+        self._name = headers[place][0]
+        self._place = place
+
+    def measure(self, data: bytes) -> tuple[int, bytes] | None:
+        """Where the body begins and the digits of its length, if `data` begins with this head; else None."""
+        if not data.startswith(self._before):
+            return None
+        begin = len(self._before)
+        end = data.find(b"\r", begin, begin + _DIGITS + 1)
+        digits = data[begin:end]
+        if end < 0 or not digits.isdigit() or not data.startswith(self._after, end):
+            return None
+        return end + len(self._after), digits
+
+    def make_headers(self, digits: bytes) -> Headers:
+        """The headers of a head with this length."""
+        headers = self._headers.copy()
+        headers[self._place] = (self._name, digits)
+        return headers
+
+
+def learn_head(data: bytes, headers: Headers) -> KnownHead | None:
+    """The head with which `data` begins and in which a parser found these headers, names in lower case.
+
+    None when its bytes don't show for sure which of them are the length: another spelling, folded lines, chunks.
+    """
+    places = [place for place, (name, _) in enumerate(headers) if name == _LENGTH]
+    if len(places) != 1 or any(name == b"transfer-encoding" for name, _ in headers):
+        return None
+    digits = headers[places[0]][1]
+    head = data[: data.find(b"\r\n\r\n") + 4]
+    line = head.lower().find(b"\r\n" + _LENGTH + b": " + digits + b"\r\n")
+    if line < 0 or not digits.isdigit() or len(digits) > _DIGITS or head.count(b"\r\n") != len(headers) + 2:
+        return None
+    begin = line + len(_LENGTH) + 4
+    return KnownHead(head[:begin], head[begin + len(digits) :], headers, places[0])
