@@ -175,7 +175,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Know the next request by the head with which `data` begins, if that is one of the kind."""
         cycle, self._known = self._latest, None
         if cycle is not None and cycle is self._active and cycle.keep_alive and not cycle.expects_continue:
-            self._known, self._known_scope = learn_head(data, cycle.scope["headers"]), cycle.scope
+            scope = self._known_scope = {**cycle.scope}  # applications write into theirs
+            self._known = learn_head(data, scope["headers"].copy())
 
     def _expects_rest_soon(self) -> bool:
         """Whether to wait a moment for the rest of the active request, as it could then be answered without a task."""
