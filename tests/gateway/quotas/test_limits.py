@@ -101,6 +101,26 @@ async def test_what_reaches_no_instance_counts_nothing(upstream: Upstream, valke
     assert statuses(answers) == [200, 200, 429]
 
 
+@pytest.mark.parametrize("unit", ["requests", "tokens"])
+async def test_who_has_used_up_a_limit_still_sees_lists_and_figures(
+    upstream: Upstream, valkey: Valkey, unit: str
+) -> None:
+    async with open_gateways(upstream, valkey, Source(), make_quota(unit, limit=0)) as (gateway,):
+        lists = ("/v1/models", "/v1/models/m", "/models", "/running", "/metrics")
+        answers = [await gateway.client.get(path) for path in lists]
+        refused = await gateway.ask()
+    assert statuses(answers[:4]) == [200] * 4
+    assert answers[4].status_code != 429  # 503 where nothing was counted yet
+    assert refused.status_code == 429
+
+
+async def test_who_tries_keys_is_slowed_down_at_lists_too(upstream: Upstream, valkey: Valkey) -> None:
+    async with open_gateways(upstream, valkey, Source()) as (gateway,):
+        wrong = [gateway.stranger.get("/v1/models", headers={"x-api-key": f"wrong-{n}"}) for n in range(40)]
+        answers = await asyncio.gather(*wrong)
+    assert set(statuses(answers)) == {401, 429}
+
+
 async def test_every_way_to_a_model_counts(upstream: Upstream, valkey: Valkey) -> None:
     source, quota = Source(), make_quota(limit=3)
     async with open_gateways(upstream, valkey, source, quota) as (gateway,):
