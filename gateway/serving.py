@@ -64,7 +64,7 @@ class Serving:
         return principal
 
     async def enter(self, exchange: Exchange, authenticate: Authenticate) -> Principal:
-        """Who sent a request to an instance; it is counted, unless a limit is used up. Raises as `identify`, and 429."""
+        """Who sent a request to an instance, which is counted. Raises as `identify` and `count` do."""
         principal = await self.identify(exchange, authenticate)
         await self.count(exchange, principal)
         return principal

@@ -5,34 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
 
 from gateway.quotas import book
-from gateway.structs import Quota
-from tests.gateway.harness import CONFIG, KEY, MANAGEMENT_KEY, Call, Gateway, Upstream, Valkey, make_route, wait_until
-from tests.gateway.quotas.conftest import Source, limited, make_quota, seconds_left
+from tests.gateway.harness import MANAGEMENT_KEY, Call, Gateway, Upstream, Valkey, make_route, wait_until
+from tests.gateway.quotas.conftest import Source, limited, make_quota, open_gateways, seconds_left
 
 pytestmark = pytest.mark.no_database
-
-
-@asynccontextmanager
-async def open_gateways(
-    upstream: Upstream, valkey: Valkey, source: Source, *quotas: Quota, count: int = 1
-) -> AsyncIterator[list[Gateway]]:
-    """Gateways that share a Valkey, in front of one ready instance; the usual key has these quotas."""
-    async with AsyncExitStack() as stack:
-        gateways = []
-        for _ in range(count):
-            gateway = Gateway(CONFIG, redis_url=valkey.url, quota_source=source)
-            gateway.keys[KEY] = limited(*quotas)
-            gateways.append(await stack.enter_async_context(gateway))
-            await gateway.set_routes(make_route(upstream))
-        yield gateways
 
 
 async def answer_with_usage(call: Call) -> None:
