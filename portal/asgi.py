@@ -29,7 +29,7 @@ from gateway.asgi import ASGIApp, Message, Receive, Scope, Send
 from gateway.browsers import is_browser
 from gateway.config import GatewayConfig
 from gateway.direct import Client
-from gateway.ledger import close_connection, write_requests
+from gateway.ledger import close_connection, note_keys, write_requests
 from gateway.loader import RecordedUse, find_principal, load_snapshot
 from instances.consumers import websocket_urlpatterns
 from instances.logs import http as logs
@@ -64,7 +64,7 @@ class Portal:
             channel_layer=get_channel_layer(),
             session_principal=find_session_principal,
             commands=InstanceCommands(),
-            recorder=Recorder(write=write_requests, close=close_connection),
+            recorder=Recorder(write=write_requests, note_keys=note_keys, close=close_connection),
             quota_source=RecordedUse(),
         )
 

@@ -111,6 +111,24 @@ def test_when_a_key_was_used_is_kept_without_a_write_for_each_request(make_corra
     assert began <= (read() or 0) <= time.time()
 
 
+def test_a_key_that_reaches_no_instance_was_used_too(corral: Stack) -> None:
+    keys = {kind: make_key(corral, kind=kind) for kind in ("inference", "management")}
+    keys["health"] = make_key(corral, kind="management")
+    asked = {"inference": "/v1/models", "management": "/api/v1/version", "health": "/health"}
+    began = int(time.time())
+    for kind, path in asked.items():
+        headers = {"Authorization": f"Bearer {keys[kind]['key']}"}
+        assert corral.api.get(path, headers=headers).status_code == 200
+
+    def read_unused() -> set[str]:
+        told = {key["id"]: key["last_used_at"] for key in corral.api.get("/api/v1/auth/keys").json()}
+        return {kind for kind, key in keys.items() if not began <= (told[key["id"]] or 0) <= time.time()}
+
+    poll(lambda: not read_unused(), what="all are kept")
+    for key in keys.values():
+        corral.api.delete(f"/api/v1/auth/keys/{key['id']}").raise_for_status()
+
+
 def test_a_stream_that_the_client_leaves_early_is_charged_and_recorded_as_far_as_it_came(
     make_corral: StackFactory,
 ) -> None:
