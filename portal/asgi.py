@@ -89,8 +89,15 @@ class Portal:
         await self.gateway(scope, receive_and_close, send)
 
     def take(self, client: Client) -> bool:
-        """Serve a request of Corral's own server at once if that can be done (`gateway.direct`)."""
-        return self.gateway.take(client)
+        """Serve a request of Corral's own server at once if that can be done (`gateway.direct`).
+
+        It passes the edge first, which corrects the scope for either way; who is refused there, and a browser, whose
+        answer needs more headers, goes the usual way.
+        """
+        scope = client.scope
+        if not self.edge.is_open and self.edge.admit(scope):
+            return False
+        return not is_browser(scope["headers"]) and self.gateway.take(client)
 
     async def serve_rest(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what is not the gateway's."""
