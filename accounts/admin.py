@@ -138,7 +138,7 @@ class RequestRecordAdmin(DomainAdmin):
         "finished_at", "user_name", "key_name", "instance_name", "method", "path", "status", "outcome",
         "prompt_tokens", "completion_tokens", "duration_ms",
     )  # fmt: skip
-    list_filter = ("outcome", "streamed", "backend_type")
+    list_filter = ("outcome", "streamed", "tokens_are_floor", "backend_type")
     search_fields = ("=request_id", "=user_name", "=instance_name", "=requested_model")
     date_hierarchy = "finished_at"
 

@@ -28,7 +28,7 @@ class ControlRoutes:
 
     async def serve(self, exchange: Exchange) -> None:
         """Answer one request. Raises `GatewayError` and `ClientGone`."""
-        principal = await self._serving.enter(exchange, self._serving.authenticator.require_inference)
+        principal = await self._serving.identify(exchange, self._serving.authenticator.require_inference)
         path = exchange.path.rstrip("/")
         if path == "/running":
             _require(exchange, "GET")
@@ -44,6 +44,7 @@ class ControlRoutes:
             await self._send(exchange, {"msg": "ok"})
         else:
             _require(exchange, "POST")
+            await self._serving.count(exchange, principal)  # it is recorded as the instance's
             name = unquote(exchange.raw_path[len(UNLOAD_PREFIX) + 1 :].decode("latin-1"))
             await self._unload_one(exchange, principal, name)
             await _send_text(exchange, b"OK")

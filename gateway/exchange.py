@@ -12,7 +12,7 @@ from gateway.accounting.usage import Usage
 from gateway.admission import Admission
 from gateway.asgi import Headers, Receive, Scope, Send
 from gateway.errors import GatewayError
-from gateway.structs import Principal, Route
+from gateway.structs import Principal, Quota, Route
 from gateway.upstream import UpstreamConnection
 
 Outcome = Literal["answered", "refused", "cancelled", "upstream_lost"]
@@ -26,6 +26,8 @@ class Exchange:
 
     # What most requests leave as it is stands here once, instead of being written into each exchange.
     principal: Principal | None = None
+    quotas: tuple[Quota, ...] = ()
+    """The limits it was counted against, which what it uses is charged to; empty for one that may cost nothing."""
     route: Route | None = None
     admission: Admission | None = None
     """What the waiting line and the limits know about it; None when neither was concerned."""

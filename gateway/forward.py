@@ -29,7 +29,9 @@ _TRAILERS = "http.response.trailers"
 class MakeReader(Protocol):
     """Makes what reads the usage from an answer, None when there's nothing to read; see `UsageReader.for_answer`."""
 
-    def __call__(self, path: bytes, headers: Headers, *, method: str, status: int) -> UsageReader | None:
+    def __call__(
+        self, path: bytes, headers: Headers, *, method: str, status: int, counts_text: bool
+    ) -> UsageReader | None:
         """The reader for the answer to `path` with these headers."""
 
 
@@ -121,7 +123,11 @@ class Forwarder:
         answered = connection.headers
         if self._make_reader is not None:
             transfer.reader = exchange.usage_reader = self._make_reader(
-                transfer.path, answered, method=exchange.method, status=status
+                transfer.path,
+                answered,
+                method=exchange.method,
+                status=status,
+                counts_text=bool(exchange.quotas),
             )
         transfer.sends_trailers = connection.announces_trailers and _TRAILERS in exchange.scope.get("extensions", ())
         headers = filter_answer_headers(answered, drop_length=status in (204, 304))

@@ -28,10 +28,11 @@ class InferenceRoutes:
 
     async def serve(self, exchange: Exchange) -> None:
         """Answer one request. Raises `GatewayError` and `ClientGone`."""
-        principal = await self._serving.enter(exchange, self._authenticator.require_inference)
+        principal = await self._serving.identify(exchange, self._authenticator.require_inference)
         path = exchange.path
         if path.startswith(_LIST_PATHS) and await self._serve_list(exchange, principal):
             return
+        await self._serving.count(exchange, principal)
         is_native = not path.startswith("/v1/")
         target = find_native_path(exchange.method, exchange.raw_path) if is_native else exchange.raw_path
         exchange.is_metadata = asks_for_metadata(exchange.method, target)

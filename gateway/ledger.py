@@ -49,6 +49,7 @@ _RECORD_COLUMNS = {
     "prompt_tokens": "integer",
     "completion_tokens": "integer",
     "cached_tokens": "integer",
+    "tokens_are_floor": "boolean",
     "prompt_per_second": "double precision",
     "tokens_per_second": "double precision",
     "queue_ms": "integer",
@@ -98,8 +99,14 @@ def write_requests(entries: Sequence[RequestEntry], *, is_retry: bool = False) -
         raise
 
 
+def note_keys(key_ids: Sequence[int], used_at: float) -> None:
+    """Keep that keys were used for what makes no row, such as a list of models. What can't be kept is logged only."""
+    if not note_keys_used(key_ids, datetime.fromtimestamp(used_at, UTC)):
+        connection.close()  # it may be a dead one
+
+
 def close_connection() -> None:
-    """Close what `write_requests` has left open in this thread."""
+    """Close what `write_requests` and `note_keys` have left open in this thread."""
     connection.close()
 
 
@@ -194,6 +201,7 @@ def _make_row(
         entry.prompt_tokens,
         entry.completion_tokens,
         entry.cached_tokens,
+        entry.tokens_are_floor,
         entry.prompt_per_second,
         entry.tokens_per_second,
         _bound(entry.queue_ms),

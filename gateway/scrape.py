@@ -24,7 +24,7 @@ class ScrapeRoute:
 
     async def serve(self, exchange: Exchange) -> None:
         """Answer one request. Raises `GatewayError` 401 and 405."""
-        principal = await self._serving.enter(exchange, self._serving.authenticator.require_inference)
+        principal = await self._serving.identify(exchange, self._serving.authenticator.require_inference)
         if exchange.method not in ("GET", "HEAD"):
             raise wrong_method(exchange.method, exchange.path, "GET")
         accept = (find_header(exchange.headers, b"accept") or b"").decode("latin-1")

@@ -54,13 +54,25 @@ class Serving:
         self._look_again = look_again
         self._quotas = quotas
 
-    async def enter(self, exchange: Exchange, authenticate: Authenticate) -> Principal:
-        """Who sent the request. Raises `GatewayError` (401, 403, 429) and 503 while nothing is known yet."""
+    async def identify(self, exchange: Exchange, authenticate: Authenticate) -> Principal:
+        """Who sent a request that reaches no instance, so that no limit of use concerns it.
+
+        Raises `GatewayError` (401, 403, 429 for who tries keys) and 503 while nothing is known yet.
+        """
         principal = exchange.principal = await authenticate(exchange)
-        if principal.quotas:
-            await self._quotas.admit(exchange, principal)
         self.routes.require_loaded()
         return principal
+
+    async def enter(self, exchange: Exchange, authenticate: Authenticate) -> Principal:
+        """Who sent a request to an instance, which is counted. Raises as `identify` and `count` do."""
+        principal = await self.identify(exchange, authenticate)
+        await self.count(exchange, principal)
+        return principal
+
+    async def count(self, exchange: Exchange, principal: Principal) -> None:
+        """Count a request to an instance. Raises `GatewayError` 429, and 503 while nobody can tell what is used."""
+        if principal.quotas:
+            await self._quotas.admit(exchange, principal)
 
     async def read_named(self, exchange: Exchange) -> NamedBody:
         """The body with the model it names, read as far as needed. Raises as `read_named_body` does."""

@@ -29,7 +29,7 @@ from gateway.asgi import ASGIApp, Message, Receive, Scope, Send
 from gateway.browsers import is_browser
 from gateway.config import GatewayConfig
 from gateway.direct import Client
-from gateway.ledger import close_connection, write_requests
+from gateway.ledger import close_connection, note_keys, write_requests
 from gateway.loader import RecordedUse, find_principal, load_snapshot
 from instances.consumers import websocket_urlpatterns
 from instances.logs import http as logs
@@ -64,7 +64,7 @@ class Portal:
             channel_layer=get_channel_layer(),
             session_principal=find_session_principal,
             commands=InstanceCommands(),
-            recorder=Recorder(write=write_requests, close=close_connection),
+            recorder=Recorder(write=write_requests, note_keys=note_keys, close=close_connection),
             quota_source=RecordedUse(),
         )
 
@@ -89,8 +89,15 @@ class Portal:
         await self.gateway(scope, receive_and_close, send)
 
     def take(self, client: Client) -> bool:
-        """Serve a request of Corral's own server at once if that can be done (`gateway.direct`)."""
-        return self.gateway.take(client)
+        """Serve a request of Corral's own server at once if that can be done (`gateway.direct`).
+
+        It passes the edge first, which corrects the scope for either way; who is refused there, and a browser, whose
+        answer needs more headers, goes the usual way.
+        """
+        scope = client.scope
+        if not self.edge.is_open and self.edge.admit(scope):
+            return False
+        return not is_browser(scope["headers"]) and self.gateway.take(client)
 
     async def serve_rest(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what is not the gateway's."""

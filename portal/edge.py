@@ -45,7 +45,10 @@ class Edge:
         """Whether there is nothing to do."""
 
     def admit(self, scope: Scope) -> Refusal | None:
-        """Correct what the scope says of the client; return why the connection goes no further, if it doesn't."""
+        """Correct what the scope says of the client; return why the connection goes no further, if it doesn't.
+
+        Admitting the same scope again changes nothing more.
+        """
         if self._proxies:
             self._believe(scope)
         elif self._is_https:

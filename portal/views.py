@@ -23,7 +23,7 @@ from rest_framework.response import Response
 from accounts.api.base import ManagementView
 from accounts.api.errors import error_response
 from accounts.api.schema import errors, text
-from accounts.authentication import read_credential
+from accounts.authentication import note_use, read_credential
 from accounts.domain.actors import actor_for
 from accounts.domain.keys import find_key
 from accounts.permissions import CanOperate
@@ -114,6 +114,7 @@ def visible_to_caller(request: HttpRequest) -> QuerySet[Instance]:
         return Instance.objects.all()
     key = find_key(read_credential(request.headers, request.GET))
     if key is not None:
+        note_use(key)
         return visible_instances(actor_for(key.user, key))
     return Instance.objects.visible_to(request.user)
 

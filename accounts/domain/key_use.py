@@ -16,10 +16,10 @@ logger = logging.getLogger(__name__)
 STEP = timedelta(seconds=10)
 
 
-def note_keys_used(ids: Collection[int], moment: datetime) -> None:
+def note_keys_used(ids: Collection[int], moment: datetime) -> bool:
     """Keep that these keys were used at a moment; what is kept already may be up to ``STEP`` older.
 
-    Two short statements for all of them. When the database can't at the moment, that is logged and all.
+    Two short statements for all of them. Returns False when the database can't at the moment, which is logged and all.
     """
     stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=moment - STEP)
     rows = ApiKey.objects.filter(stale, pk__in=ids).order_by("pk")
@@ -31,3 +31,5 @@ def note_keys_used(ids: Collection[int], moment: datetime) -> None:
                 ApiKey.objects.filter(pk__in=found).update(last_used_at=moment)
     except DatabaseError as error:
         logger.warning("When keys were last used can't be kept at the moment: %s", error)
+        return False
+    return True

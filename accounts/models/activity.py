@@ -38,6 +38,9 @@ class RequestRecord(models.Model):
     prompt_tokens = models.PositiveIntegerField(default=0)
     completion_tokens = models.PositiveIntegerField(default=0)
     cached_tokens = models.PositiveIntegerField(default=0)
+    tokens_are_floor = models.BooleanField(
+        default=False, help_text="The engine told too little: so many pieces of text were counted."
+    )
     prompt_per_second = models.FloatField(null=True)
     tokens_per_second = models.FloatField(null=True)
     queue_ms = models.PositiveIntegerField(default=0, help_text="Waiting for the instance.")

@@ -43,6 +43,8 @@ class RequestEntry(msgspec.Struct, frozen=True, gc=False):
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    tokens_are_floor: bool
+    """Whether more may have been generated than `completion_tokens`: the engine told less, or nothing."""
     prompt_per_second: float | None
     tokens_per_second: float | None
     queue_ms: int
@@ -108,6 +110,7 @@ def make_entry(exchange: Exchange) -> RequestEntry:
         usage.prompt_tokens if usage is not None else 0,
         usage.completion_tokens if usage is not None else 0,
         usage.cached_tokens if usage is not None else 0,
+        usage.is_floor if usage is not None else False,
         usage.prompt_per_second if usage is not None else None,
         usage.tokens_per_second if usage is not None else None,
         int(exchange.queued_s * 1000),

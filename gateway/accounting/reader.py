@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import zlib
 
+import msgspec
+
 from gateway.accounting.encodings import NAMES as COMPRESSIONS
 from gateway.accounting.encodings import Inflater
+from gateway.accounting.floor import brings_text
 from gateway.accounting.members import TIMINGS, USAGE, read_answer, read_end, read_error, read_start
 from gateway.accounting.usage import Tally, Usage, add_up, summarize
 from gateway.asgi import Headers
@@ -38,11 +41,14 @@ class UsageReader:
     """After `finish`: the sentence with which the engine refused, for an answer with an error's status."""
 
     @staticmethod
-    def for_answer(path: bytes, headers: Headers, *, method: str = "POST", status: int = 200) -> UsageReader | None:
+    def for_answer(
+        path: bytes, headers: Headers, *, method: str = "POST", status: int = 200, counts_text: bool = False
+    ) -> UsageReader | None:
         """The reader for an answer with this head, or None for one in which there is nothing to read.
 
         `path` is the engine's path, without the query; `headers` have lower-case names. Only what POST asks for is
-        read: a GET may show an earlier answer, whose tokens would count twice.
+        read: a GET may show an earlier answer, whose tokens would count twice. With `counts_text` a stream that tells
+        too little is counted (`FloorReader`), which costs a look at each of its events.
         """
         if method != "POST" or path.endswith(_SILENT):
             return None
@@ -55,7 +61,8 @@ class UsageReader:
         readers = _READERS.get(kind) or _choose(kind)
         if readers is None:
             return None
-        reader = readers[status >= 400]()
+        chosen = readers[status >= 400]
+        reader = FloorReader() if counts_text and chosen is StreamReader else chosen()
         return _decompress(reader, encoding.strip().lower()) if encoding else reader
 
     def feed(self, data: bytes) -> None:
@@ -205,6 +212,51 @@ class StreamReader(UsageReader):
         if found is not None:
             self._tally = self._tally or Tally()
             self._tally.add(found)
+
+
+class FloorReader(StreamReader):
+    """A stream of which the events with text are counted, from where it last told how much was generated.
+
+    An engine need not tell: vLLM and MLX do only when the request asks for it, and who leaves before the end has had
+    the text and never sees the figure. What is told counts; where fewer tokens are told than events came after, these
+    do, as the least that it can have been.
+    """
+
+    __slots__ = ("_pieces", "_told")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pieces = 0
+        self._told = 0
+
+    def feed(self, data: bytes) -> None:
+        """Look at each complete line, keep the incomplete one."""
+        if self._cut or not data or data[-1] != _LINE_FEED:
+            data = self._join_lines(data)
+        for line in data.splitlines():
+            if line.startswith(b"data:"):
+                self._pieces += brings_text(line)
+                if USAGE in line or TIMINGS in line:
+                    self._read_lines(line)
+                    self._note_told()
+
+    def finish(self) -> Usage | None:
+        """As the stream told, or the floor where that is more."""
+        usage = super().finish()
+        known = usage or Usage()
+        if self._pieces <= known.completion_tokens:
+            return usage
+        return msgspec.structs.replace(known, completion_tokens=self._pieces, is_floor=True)
+
+    def _read_shortened(self, lines: bytes) -> None:
+        self._pieces += 1
+        super()._read_shortened(lines)
+        self._note_told()
+
+    def _note_told(self) -> None:
+        usage = self._tally.total() if self._tally is not None else None
+        if usage is not None and usage.completion_tokens > self._told:
+            self._told, self._pieces = usage.completion_tokens, 0
 
 
 class CompressedReader(UsageReader):

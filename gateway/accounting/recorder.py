@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,17 +29,26 @@ class Write(Protocol):
         """
 
 
+class NoteKeys(Protocol):
+    """Keeps that keys were used; called in the recorder's thread."""
+
+    def __call__(self, key_ids: Sequence[int], used_at: float) -> None:
+        """Keep that these were used, the last of them at `used_at` (seconds since the epoch). May raise anything."""
+
+
 class Recorder:
     """Takes exchanges that are over and has them written about once a second.
 
     While writing fails entries wait, up to `max_entries`; later ones are dropped and counted in `dropped`. An error in
-    recording is logged and never reaches the request. `close` is called in the thread at its end.
+    recording is logged and never reaches the request. `note_keys` hears of keys whose requests make no entry. `close`
+    is called in the thread at its end.
     """
 
     def __init__(
         self,
         *,
         write: Write,
+        note_keys: NoteKeys | None = None,
         close: Callable[[], None] | None = None,
         interval_s: float = 1.0,
         max_entries: int = 50_000,
@@ -50,6 +60,9 @@ class Recorder:
         self.dropped = 0
         """How many were lost: the bound was reached, the database refused them, or the end came first."""
         self._write = write
+        self._note_keys = note_keys
+        self._keys_used: dict[int, float] = {}
+        """When keys were used for what makes no entry, until the thread has noted it."""
         self._close = close
         self._interval_s = interval_s
         self._max_entries = max_entries
@@ -73,12 +86,15 @@ class Recorder:
         """Take an exchange that is over. Quick, and never raises."""
         try:
             end_reading(exchange)
+            principal = exchange.principal
             if is_recorded(exchange):
                 if len(self._entries) >= self._max_entries or self._is_closed:
                     self.dropped += 1
                 else:
                     self._entries.append(make_entry(exchange))
                     self.recorded += 1
+            elif principal is not None and principal.key_id is not None:
+                self._keys_used[principal.key_id] = time.time()
         except Exception:
             logger.exception("A request could not be recorded")
 
@@ -105,8 +121,10 @@ class Recorder:
         while not self._is_stopping:
             self._wake.wait(delay_s)
             is_written = self._write_all()
+            self._note_keys_used()
             delay_s = self._interval_s if is_written else min(max(delay_s, 0.1) * 2, _LONGEST_RETRY_S)
         self._write_all()  # what has come since, or is left because the last attempt failed
+        self._note_keys_used()
         if self._close is not None:
             self._close()
 
@@ -129,6 +147,17 @@ class Recorder:
             self.dropped += refused
             self._note_success()
         return True
+
+    def _note_keys_used(self) -> None:
+        used = {}
+        while self._keys_used:  # the event loop may add meanwhile
+            key_id, used_at = self._keys_used.popitem()
+            used[key_id] = used_at
+        if used and self._note_keys is not None:
+            try:
+                self._note_keys(list(used), max(used.values()))
+            except Exception:
+                logger.exception("When keys were last used could not be kept")
 
     def _note_failure(self, error: Exception) -> None:
         if not self._is_failing:

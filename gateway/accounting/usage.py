@@ -21,6 +21,8 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     """Prompt tokens per second as the engine reports it, cached ones excluded; None when it doesn't."""
     tokens_per_second: float | None = None
     """Generated tokens per second as the engine reports it; None when it doesn't."""
+    is_floor: bool = False
+    """Whether `completion_tokens` is only what it must be at least: the engine told less, or nothing."""
 
 
 # Numbers are read as floats: an engine that writes 5.0 means 5, and None is what null becomes.

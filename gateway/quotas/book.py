@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 
-import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -65,22 +64,18 @@ class QuotaBook:
         """Count a request of somebody who is limited. Raises `GatewayError` 429, and 503 while nothing is known."""
         quotas = principal.quotas
         verdict = self._meters.charge(quotas) if self._is_current else False
-        if verdict is not True:
-            # Not counted: nothing is to be given back when the request ends here.
-            exchange.principal = msgspec.structs.replace(principal, quotas=())
-            if verdict is False:
-                verdict = await self._charge_when_known(quotas)
+        if verdict is False:
+            verdict = await self._charge_when_known(quotas)
         exchange.extra_headers += describe(quotas, self._meters)
         if isinstance(verdict, Quota):
             raise refuse(exchange, verdict, self._meters)
-        exchange.principal = principal
+        exchange.quotas = quotas
 
     def conclude(self, exchange: Exchange) -> None:
         """Count the tokens of a request that is over, or give it back if it came to nothing; for every exchange."""
-        principal = exchange.principal
-        if principal is None or not principal.quotas:
+        quotas = exchange.quotas
+        if not quotas:
             return
-        quotas = principal.quotas
         if exchange.route is None or exchange.outcome == "refused":
             self._meters.give_back(quotas, time.monotonic() - exchange.received_s)
         usage = exchange.usage

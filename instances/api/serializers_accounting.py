@@ -32,6 +32,9 @@ class RequestRecordSerializer(serializers.Serializer[Any]):
     prompt_tokens = serializers.IntegerField(help_text="The whole prompt, what came from a cache included.")
     completion_tokens = serializers.IntegerField()
     cached_tokens = serializers.IntegerField(help_text="The part of the prompt that came from a cache.")
+    tokens_are_floor = serializers.BooleanField(
+        help_text="The engine told too little, or the client left first: `completion_tokens` is the least it can be."
+    )
     prompt_per_second = serializers.FloatField(allow_null=True, help_text="As the engine reports it.")
     tokens_per_second = serializers.FloatField(allow_null=True, help_text="As the engine reports it.")
     queue_ms = serializers.IntegerField(help_text="Waiting for the instance.")

@@ -114,6 +114,33 @@ def test_the_openapi_document_is_public_valid_and_complete(db: None, tmp_path: A
             assert {"BearerAuth": []} in operation["security"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "schema"),
+    [
+        ("post", "/v1/chat/completions", "InferenceError"),
+        ("post", "/v1/completions", "InferenceError"),
+        ("post", "/v1/embeddings", "InferenceError"),
+        ("post", "/v1/messages", "MessagesError"),
+        ("get", "/v1/models", "InferenceError"),
+    ],
+)
+def test_the_document_says_by_what_inference_is_refused_and_in_which_form(
+    db: None, method: str, path: str, schema: str
+) -> None:
+    document = Client().get("/openapi.json").json()
+    answers = document["paths"][path][method]["responses"]
+    overloaded = "529" if schema == "MessagesError" else "503"
+    refusals = {"401", "403", "404", "429", overloaded}
+    if path != "/v1/models":
+        refusals |= {"400", "413", "502", "504"}
+    assert answers.keys() == refusals | {"200", "default"}
+    for status in refusals:
+        assert answers[status]["description"]
+        form = answers[status]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        assert form == schema
+        assert form in document["components"]["schemas"]
+
+
 def test_swagger_ui_needs_nothing_from_elsewhere_and_no_inline_script(db: None) -> None:
     page = Client().get("/swagger/")
     text = page.content.decode()

@@ -109,3 +109,44 @@ def test_when_a_key_was_used_is_kept_without_a_write_for_each_request(make_corra
 
     poll(read, what="the use is kept")
     assert began <= (read() or 0) <= time.time()
+
+
+def test_a_key_that_reaches_no_instance_was_used_too(corral: Stack) -> None:
+    keys = {kind: make_key(corral, kind=kind) for kind in ("inference", "management")}
+    keys["health"] = make_key(corral, kind="management")
+    asked = {"inference": "/v1/models", "management": "/api/v1/version", "health": "/health"}
+    began = int(time.time())
+    for kind, path in asked.items():
+        headers = {"Authorization": f"Bearer {keys[kind]['key']}"}
+        assert corral.api.get(path, headers=headers).status_code == 200
+
+    def read_unused() -> set[str]:
+        told = {key["id"]: key["last_used_at"] for key in corral.api.get("/api/v1/auth/keys").json()}
+        return {kind for kind, key in keys.items() if not began <= (told[key["id"]] or 0) <= time.time()}
+
+    poll(lambda: not read_unused(), what="all are kept")
+    for key in keys.values():
+        corral.api.delete(f"/api/v1/auth/keys/{key['id']}").raise_for_status()
+
+
+def test_a_stream_that_the_client_leaves_early_is_charged_and_recorded_as_far_as_it_came(
+    make_corral: StackFactory,
+) -> None:
+    corral = make_corral()
+    corral.run_now("m", flags={"stream-tokens": 10_000, "every": 0.02})
+    limit = 10_000
+    key = make_key(corral, limits=[{"unit": "tokens", "window": "month", "limit": limit}])
+    corral.api.headers["Authorization"] = f"Bearer {key['key']}"
+    with corral.stream("m") as lines:
+        seen = [line for line in (next(lines) for _ in range(60)) if "tok" in line]
+    assert len(seen) >= 20
+
+    def read_used() -> int:
+        return limit - int(corral.chat("nobody").headers["x-ratelimit-remaining-tokens"])  # which uses nothing itself
+
+    assert poll(read_used, what="it is charged") >= len(seen)
+    corral.api.headers["Authorization"] = f"Bearer {corral.management_key}"
+    cancelled = {"outcome": "cancelled"}
+    rows = poll(lambda: corral.api.get("/api/v1/activity", params=cancelled).json(), what="the stream is recorded")
+    assert (rows[0]["streamed"], rows[0]["tokens_are_floor"]) == (True, True)
+    assert rows[0]["completion_tokens"] >= len(seen)

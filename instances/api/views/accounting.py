@@ -186,6 +186,7 @@ def present_record(row: RequestRecord) -> dict[str, Any]:
         "prompt_tokens": row.prompt_tokens,
         "completion_tokens": row.completion_tokens,
         "cached_tokens": row.cached_tokens,
+        "tokens_are_floor": row.tokens_are_floor,
         "prompt_per_second": row.prompt_per_second,
         "tokens_per_second": row.tokens_per_second,
         "queue_ms": row.queue_ms,

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +15,7 @@ from accounts.domain.leaving import deactivate_user
 from accounts.enums import Role
 from accounts.models import AuditEntry, Team, User
 from accounts.oidc import OidcProvider, allauth_apps, choose_role, find_provider_fault, is_email_allowed
+from tests.accounts.signin.provider import run_provider
 from tests.factories import make_user
 
 pytestmark = pytest.mark.django_db
@@ -29,22 +25,8 @@ ROLES = {"staff": "operator", "it": "admin"}
 @pytest.fixture(scope="session")
 def issuer() -> Iterator[str]:
     """The address of a running provider."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-W", "ignore", "-m", "oidc_provider_mock", "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 60
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                httpx.get(f"{address}/.well-known/openid-configuration").raise_for_status()
-                break
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+    with run_provider() as address:
         yield address
-        process.terminate()
 
 
 Configure = Callable[..., OidcProvider]

@@ -33,6 +33,7 @@ PLAIN = RequestEntry(
     prompt_tokens=20,
     completion_tokens=50,
     cached_tokens=8,
+    tokens_are_floor=False,
     prompt_per_second=400.5,
     tokens_per_second=100.25,
     queue_ms=0,

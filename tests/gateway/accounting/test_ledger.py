@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from django.db import OperationalError, connection, transaction
 
 from accounts.domain.key_use import note_keys_used
 from accounts.models import ApiKey, HourlyUsage, RequestRecord, User
 from gateway.accounting import Recorder, RequestEntry
-from gateway.ledger import write_requests
+from gateway.ledger import note_keys, write_requests
 from tests.factories import make_key, make_user
 from tests.gateway.accounting.entries import make_entry, make_exchange
 from tests.gateway.harness import wait_until
@@ -53,6 +54,7 @@ def test_a_request_is_stored_with_everything_and_the_names_of_its_time() -> None
     key = ApiKey.objects.get()
     moment = NOON.timestamp() + 0.25
     entry = make_entry(user_id=user.pk, key_id=key.pk, finished_at=moment, streamed=True, first_byte_ms=None)
+    entry = msgspec.structs.replace(entry, tokens_are_floor=True)
 
     assert write_requests([entry]) == 0
 
@@ -292,6 +294,17 @@ def test_a_batch_keeps_when_its_keys_were_used_in_one_write_each_ten_seconds() -
     note_keys_used([used.pk], NOON)  # what comes late changes nothing
     used.refresh_from_db()
     assert used.last_used_at.timestamp() == noon + 15
+
+
+def test_a_key_that_only_lists_models_was_used_too() -> None:
+    make_key(make_user("mia"))
+    key = ApiKey.objects.get()
+
+    note_keys([key.pk, 999], NOON.timestamp())
+
+    key.refresh_from_db()
+    assert key.last_used_at == NOON
+    assert not RequestRecord.objects.exists()
 
 
 def test_the_hours_tell_what_corral_refused_itself() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -130,6 +131,50 @@ async def test_ids_differ() -> None:
     ids = [entry.request_id for entry in store.entries]
     assert len(set(ids)) == 4
     assert ids[3] == "of-the-gateway"
+
+
+class Uses:
+    """Stands for the keys in the database."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.calls: list[tuple[list[int], float]] = []
+        self._failures = failures
+
+    def __call__(self, key_ids: Sequence[int], used_at: float) -> None:
+        self.calls.append((list(key_ids), used_at))
+        if len(self.calls) <= self._failures:
+            raise ConnectionError("the database is away")
+
+
+async def test_keys_whose_requests_make_no_row_are_noted_once_for_all_that_they_asked() -> None:
+    store, uses = Store(), Uses()
+    recorder = make_recorder(store, note_keys=uses)
+    began = time.time()
+    for _ in range(50):
+        recorder.record(make_exchange("/v1/models", route=None))
+        recorder.record(make_exchange("/v1/models", route=None, principal=SESSION))
+        recorder.record(make_exchange("/v1/models", route=None, principal=None))
+    recorder.record(make_exchange("/metrics", route=None, principal=Principal(kind="management", key_id=5)))
+    recorder.start()
+    await recorder.stop()
+    assert store.entries == []
+    ((key_ids, used_at),) = uses.calls
+    assert sorted(key_ids) == [1, 5]
+    assert began <= used_at <= time.time()
+
+
+async def test_uses_that_cannot_be_noted_do_not_end_the_recording(caplog: pytest.LogCaptureFixture) -> None:
+    store, uses = Store(), Uses(failures=1)
+    recorder = make_recorder(store, note_keys=uses)
+    recorder.start()
+    recorder.record(make_exchange("/v1/models", route=None))
+    await wait_until(lambda: uses.calls)
+    recorder.record(make_exchange())
+    recorder.record(make_exchange("/v1/models", route=None))
+    await wait_until(lambda: len(uses.calls) > 1)
+    await recorder.stop()
+    assert recorder.written == 1
+    assert "When keys were last used could not be kept" in caplog.text
 
 
 async def test_recording_never_raises(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from accounts.domain.windows import find_window
 from gateway.structs import Principal, PrincipalKind, Quota
+from tests.gateway.harness import CONFIG, KEY, Gateway, Upstream, Valkey, make_route
 
 
 class Source:
@@ -36,6 +38,21 @@ def make_quota(unit: str = "requests", window: str = "day", limit: int = 3, subj
 
 def limited(*quotas: Quota, kind: PrincipalKind = "inference") -> Principal:
     return Principal(kind=kind, key_id=1, user_id=1, instances=None, quotas=quotas)
+
+
+@asynccontextmanager
+async def open_gateways(
+    upstream: Upstream, valkey: Valkey, source: Source, *quotas: Quota, count: int = 1
+) -> AsyncIterator[list[Gateway]]:
+    """Gateways that share a Valkey, in front of one ready instance; the usual key has these quotas."""
+    async with AsyncExitStack() as stack:
+        gateways = []
+        for _ in range(count):
+            gateway = Gateway(CONFIG, redis_url=valkey.url, quota_source=source)
+            gateway.keys[KEY] = limited(*quotas)
+            gateways.append(await stack.enter_async_context(gateway))
+            await gateway.set_routes(make_route(upstream))
+        yield gateways
 
 
 def seconds_left(window: str) -> float:

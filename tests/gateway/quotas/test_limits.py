@@ -5,34 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
 
 from gateway.quotas import book
-from gateway.structs import Quota
-from tests.gateway.harness import CONFIG, KEY, MANAGEMENT_KEY, Call, Gateway, Upstream, Valkey, make_route, wait_until
-from tests.gateway.quotas.conftest import Source, limited, make_quota, seconds_left
+from tests.gateway.harness import MANAGEMENT_KEY, Call, Gateway, Upstream, Valkey, make_route, wait_until
+from tests.gateway.quotas.conftest import Source, limited, make_quota, open_gateways, seconds_left
 
 pytestmark = pytest.mark.no_database
-
-
-@asynccontextmanager
-async def open_gateways(
-    upstream: Upstream, valkey: Valkey, source: Source, *quotas: Quota, count: int = 1
-) -> AsyncIterator[list[Gateway]]:
-    """Gateways that share a Valkey, in front of one ready instance; the usual key has these quotas."""
-    async with AsyncExitStack() as stack:
-        gateways = []
-        for _ in range(count):
-            gateway = Gateway(CONFIG, redis_url=valkey.url, quota_source=source)
-            gateway.keys[KEY] = limited(*quotas)
-            gateways.append(await stack.enter_async_context(gateway))
-            await gateway.set_routes(make_route(upstream))
-        yield gateways
 
 
 async def answer_with_usage(call: Call) -> None:
@@ -99,6 +81,26 @@ async def test_what_reaches_no_instance_counts_nothing(upstream: Upstream, valke
             assert (await gateway.ask({"model": "nobody"})).status_code == 404
         answers = [await gateway.ask() for _ in range(3)]
     assert statuses(answers) == [200, 200, 429]
+
+
+@pytest.mark.parametrize("unit", ["requests", "tokens"])
+async def test_who_has_used_up_a_limit_still_sees_lists_and_figures(
+    upstream: Upstream, valkey: Valkey, unit: str
+) -> None:
+    async with open_gateways(upstream, valkey, Source(), make_quota(unit, limit=0)) as (gateway,):
+        lists = ("/v1/models", "/v1/models/m", "/models", "/running", "/metrics")
+        answers = [await gateway.client.get(path) for path in lists]
+        refused = await gateway.ask()
+    assert statuses(answers[:4]) == [200] * 4
+    assert answers[4].status_code != 429  # 503 where nothing was counted yet
+    assert refused.status_code == 429
+
+
+async def test_who_tries_keys_is_slowed_down_at_lists_too(upstream: Upstream, valkey: Valkey) -> None:
+    async with open_gateways(upstream, valkey, Source()) as (gateway,):
+        wrong = [gateway.stranger.get("/v1/models", headers={"x-api-key": f"wrong-{n}"}) for n in range(40)]
+        answers = await asyncio.gather(*wrong)
+    assert set(statuses(answers)) == {401, 429}
 
 
 async def test_every_way_to_a_model_counts(upstream: Upstream, valkey: Valkey) -> None:

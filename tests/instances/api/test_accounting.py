@@ -69,6 +69,7 @@ def test_a_request_is_shown_with_everything(api: ApiClient, member: User, rows: 
         "prompt_tokens": 20,
         "completion_tokens": 50,
         "cached_tokens": 8,
+        "tokens_are_floor": False,
         "prompt_per_second": 400.5,
         "tokens_per_second": 100.25,
         "queue_ms": 0,
