@@ -7,37 +7,74 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('accounts', '0002_activity'),
+        ("accounts", "0002_activity"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='AuditEntry',
+            name="AuditEntry",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('actor', models.CharField(help_text='user:name, key:id (user:name), console:name, ...', max_length=150)),
-                ('user_name', models.CharField(blank=True, max_length=150)),
-                ('key_id', models.BigIntegerField(null=True)),
-                ('key_name', models.CharField(blank=True, help_text='Name and first characters.', max_length=150)),
-                ('source', models.CharField(choices=[('page', 'Page'), ('api', 'API'), ('admin_site', 'Admin site'), ('command_line', 'Command line'), ('corral', 'Corral itself')], max_length=20)),
-                ('client_address', models.CharField(blank=True, max_length=64)),
-                ('request_id', models.CharField(blank=True, max_length=64)),
-                ('action', models.CharField(help_text='Kind of object and verb, such as instance.create.', max_length=50)),
-                ('target_type', models.CharField(blank=True, help_text='Kind of object, such as instance.', max_length=50)),
-                ('target_id', models.CharField(blank=True, max_length=64)),
-                ('target_label', models.CharField(blank=True, help_text="The object's name at that time.", max_length=200)),
-                ('before', models.JSONField(encoder=django.core.serializers.json.DjangoJSONEncoder, null=True)),
-                ('after', models.JSONField(encoder=django.core.serializers.json.DjangoJSONEncoder, null=True)),
-                ('user', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='audit_entries', to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "actor",
+                    models.CharField(help_text="user:name, key:id (user:name), console:name, ...", max_length=150),
+                ),
+                ("user_name", models.CharField(blank=True, max_length=150)),
+                ("key_id", models.BigIntegerField(null=True)),
+                ("key_name", models.CharField(blank=True, help_text="Name and first characters.", max_length=150)),
+                (
+                    "source",
+                    models.CharField(
+                        choices=[
+                            ("page", "Page"),
+                            ("api", "API"),
+                            ("admin_site", "Admin site"),
+                            ("command_line", "Command line"),
+                            ("corral", "Corral itself"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
+                ("client_address", models.CharField(blank=True, max_length=64)),
+                ("request_id", models.CharField(blank=True, max_length=64)),
+                (
+                    "action",
+                    models.CharField(help_text="Kind of object and verb, such as instance.create.", max_length=50),
+                ),
+                (
+                    "target_type",
+                    models.CharField(blank=True, help_text="Kind of object, such as instance.", max_length=50),
+                ),
+                ("target_id", models.CharField(blank=True, max_length=64)),
+                (
+                    "target_label",
+                    models.CharField(blank=True, help_text="The object's name at that time.", max_length=200),
+                ),
+                ("before", models.JSONField(encoder=django.core.serializers.json.DjangoJSONEncoder, null=True)),
+                ("after", models.JSONField(encoder=django.core.serializers.json.DjangoJSONEncoder, null=True)),
+                (
+                    "user",
+                    models.ForeignKey(
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="audit_entries",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'audit entry',
-                'verbose_name_plural': 'audit entries',
-                'ordering': ['-id'],
-                'indexes': [models.Index(fields=['created_at'], name='audit_by_time'), models.Index(fields=['user', '-id'], name='audit_of_user'), models.Index(fields=['action', '-id'], name='audit_of_action'), models.Index(fields=['target_type', 'target_id', '-id'], name='audit_of_target')],
+                "verbose_name": "audit entry",
+                "verbose_name_plural": "audit entries",
+                "ordering": ["-id"],
+                "indexes": [
+                    models.Index(fields=["created_at"], name="audit_by_time"),
+                    models.Index(fields=["user", "-id"], name="audit_of_user"),
+                    models.Index(fields=["action", "-id"], name="audit_of_action"),
+                    models.Index(fields=["target_type", "target_id", "-id"], name="audit_of_target"),
+                ],
             },
         ),
     ]

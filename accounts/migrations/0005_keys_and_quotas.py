@@ -6,87 +6,125 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('accounts', '0004_people'),
-        ('auth', '0012_alter_user_first_name_max_length'),
+        ("accounts", "0004_people"),
+        ("auth", "0012_alter_user_first_name_max_length"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Quota',
+            name="Quota",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('unit', models.CharField(choices=[('requests', 'Requests'), ('tokens', 'Tokens')], max_length=20)),
-                ('window', models.CharField(choices=[('minute', 'Minute'), ('day', 'Day'), ('month', 'Month')], max_length=20)),
-                ('limit', models.PositiveBigIntegerField(blank=True, help_text='Nothing: not limited.', null=True)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("unit", models.CharField(choices=[("requests", "Requests"), ("tokens", "Tokens")], max_length=20)),
+                (
+                    "window",
+                    models.CharField(choices=[("minute", "Minute"), ("day", "Day"), ("month", "Month")], max_length=20),
+                ),
+                ("limit", models.PositiveBigIntegerField(blank=True, help_text="Nothing: not limited.", null=True)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
             ],
             options={
-                'ordering': ['id'],
+                "ordering": ["id"],
             },
         ),
         migrations.AddField(
-            model_name='apikey',
-            name='former_ends_at',
+            model_name="apikey",
+            name="former_ends_at",
             field=models.DateTimeField(blank=True, editable=False, null=True),
         ),
         migrations.AddField(
-            model_name='apikey',
-            name='former_hash',
+            model_name="apikey",
+            name="former_hash",
             field=models.CharField(blank=True, editable=False, max_length=64, null=True, unique=True),
         ),
         migrations.AddField(
-            model_name='apikey',
-            name='note',
-            field=models.CharField(blank=True, help_text='What it is for; shown to whoever may see the key.', max_length=500),
+            model_name="apikey",
+            name="note",
+            field=models.CharField(
+                blank=True, help_text="What it is for; shown to whoever may see the key.", max_length=500
+            ),
         ),
         migrations.AddField(
-            model_name='hourlyusage',
-            name='refused',
-            field=models.BigIntegerField(default=0, help_text='Refused by Corral itself; no quota counts them.'),
+            model_name="hourlyusage",
+            name="refused",
+            field=models.BigIntegerField(default=0, help_text="Refused by Corral itself; no quota counts them."),
         ),
         migrations.AddIndex(
-            model_name='hourlyusage',
-            index=models.Index(fields=['key_id', 'hour'], name='usage_with_key'),
+            model_name="hourlyusage",
+            index=models.Index(fields=["key_id", "hour"], name="usage_with_key"),
         ),
         migrations.AddField(
-            model_name='quota',
-            name='group',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='quotas', to='auth.group'),
+            model_name="quota",
+            name="group",
+            field=models.ForeignKey(
+                blank=True,
+                null=True,
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="quotas",
+                to="auth.group",
+            ),
         ),
         migrations.AddField(
-            model_name='quota',
-            name='key',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='quotas', to='accounts.apikey'),
+            model_name="quota",
+            name="key",
+            field=models.ForeignKey(
+                blank=True,
+                null=True,
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="quotas",
+                to="accounts.apikey",
+            ),
         ),
         migrations.AddField(
-            model_name='quota',
-            name='user',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='quotas', to=settings.AUTH_USER_MODEL),
+            model_name="quota",
+            name="user",
+            field=models.ForeignKey(
+                blank=True,
+                null=True,
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="quotas",
+                to=settings.AUTH_USER_MODEL,
+            ),
         ),
         migrations.AddConstraint(
-            model_name='quota',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('group__isnull', True), ('key__isnull', True), ('user__isnull', True)), models.Q(('group__isnull', True), ('key__isnull', True), ('user__isnull', False)), models.Q(('group__isnull', False), ('key__isnull', True), ('user__isnull', True)), models.Q(('group__isnull', True), ('key__isnull', False), ('user__isnull', True)), _connector='OR'), name='quota_has_one_subject'),
+            model_name="quota",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("group__isnull", True), ("key__isnull", True), ("user__isnull", True)),
+                    models.Q(("group__isnull", True), ("key__isnull", True), ("user__isnull", False)),
+                    models.Q(("group__isnull", False), ("key__isnull", True), ("user__isnull", True)),
+                    models.Q(("group__isnull", True), ("key__isnull", False), ("user__isnull", True)),
+                    _connector="OR",
+                ),
+                name="quota_has_one_subject",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='quota',
-            constraint=models.CheckConstraint(condition=models.Q(('limit__isnull', False), ('user__isnull', False), _connector='OR'), name='quota_has_a_limit'),
+            model_name="quota",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("limit__isnull", False), ("user__isnull", False), _connector="OR"),
+                name="quota_has_a_limit",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='quota',
-            constraint=models.UniqueConstraint(fields=('user', 'unit', 'window'), name='one_quota_per_user'),
+            model_name="quota",
+            constraint=models.UniqueConstraint(fields=("user", "unit", "window"), name="one_quota_per_user"),
         ),
         migrations.AddConstraint(
-            model_name='quota',
-            constraint=models.UniqueConstraint(fields=('group', 'unit', 'window'), name='one_quota_per_group'),
+            model_name="quota",
+            constraint=models.UniqueConstraint(fields=("group", "unit", "window"), name="one_quota_per_group"),
         ),
         migrations.AddConstraint(
-            model_name='quota',
-            constraint=models.UniqueConstraint(fields=('key', 'unit', 'window'), name='one_quota_per_key'),
+            model_name="quota",
+            constraint=models.UniqueConstraint(fields=("key", "unit", "window"), name="one_quota_per_key"),
         ),
         migrations.AddConstraint(
-            model_name='quota',
-            constraint=models.UniqueConstraint(condition=models.Q(('group__isnull', True), ('key__isnull', True), ('user__isnull', True)), fields=('unit', 'window'), name='one_quota_for_everybody'),
+            model_name="quota",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("group__isnull", True), ("key__isnull", True), ("user__isnull", True)),
+                fields=("unit", "window"),
+                name="one_quota_for_everybody",
+            ),
         ),
     ]

@@ -4,15 +4,16 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('accounts', '0005_keys_and_quotas'),
+        ("accounts", "0005_keys_and_quotas"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='requestrecord',
-            name='tokens_are_floor',
-            field=models.BooleanField(default=False, help_text='The engine told too little: so many pieces of text were counted.'),
+            model_name="requestrecord",
+            name="tokens_are_floor",
+            field=models.BooleanField(
+                default=False, help_text="The engine told too little: so many pieces of text were counted."
+            ),
         ),
     ]

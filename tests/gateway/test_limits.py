@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from gateway.broker import end_task
@@ -380,9 +381,8 @@ async def test_a_lone_process_that_gets_company_has_its_places_counted(
         await wait_until(lambda: engine.now == 2)
         async with Gateway(PATIENT, redis_url=valkey.url) as second:
             await second.set_routes(route)
-            async with Redis.from_url(valkey.url) as redis:
-                while not await redis.hgetall("corral:places:1"):  # the first has heard of the second, and told
-                    await asyncio.sleep(0.01)
+            with SyncRedis.from_url(valkey.url) as redis:  # the first has heard of the second, and told
+                await wait_until(lambda: redis.hgetall("corral:places:1"))
             await wait_until(lambda: second.app.demand.limits.peers.are_there)
             assert (await second.ask()).status_code == 429
             engine.release()
