@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from asgiref.sync import SyncToAsync
 from django.conf import settings
 from django.core.cache import cache
+from django.db import connections
 from django.test import Client, override_settings
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
@@ -97,6 +99,16 @@ def cache_in_memory() -> Iterator[None]:
 def attempts_from_nought(cache_in_memory: None) -> None:
     """No test knows of the attempts in another one."""
     cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def no_connection_left() -> Iterator[None]:
+    """Close what coroutines opened: the thread in which asgiref runs their queries outlives the test.
+
+    PostgreSQL drops no database to which somebody is connected.
+    """
+    yield
+    SyncToAsync.single_thread_executor.submit(connections.close_all).result()
 
 
 @pytest.fixture(autouse=True)
