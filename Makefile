@@ -72,7 +72,7 @@ test-sqlite: install-test
 # What needs no database, or an engine or a browser whatever the database, has been run by then. Of the two long tests of
 # rights each runs once: who may do what is the same everywhere, what is typed may be too strange for PostgreSQL only.
 test-postgresql: install-test
-	$(PYTHON) -m tests.postgresql $(PYTHON) -m pytest -n 2 --dist worksteal -m "not engine and not browser and not no_database" \
+	$(PYTHON) -m tests.postgresql $(PYTHON) -m pytest -n 2 --dist worksteal -m "not engine and not browser and not any_database" \
 	  --ignore tests/authorisation/test_matrix.py
 
 lint: install-test

@@ -31,7 +31,7 @@ BROWSER = Path(__file__).parent / "e2e"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a browser, and what touches no database: pytest-django refuses it to tests that don't ask for it.
+    """Mark what needs a browser, and what touches no database, as pytest-django sees to where no test asks for it.
 
     The tests of the whole ask by other means: each Corral has a database of its own. A browser's driver occupies the
     event loop of its process for good, and one such test among the others breaks those after it: the folder decides,
@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
         asks = DATABASE_FIXTURES & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("django_db")
         if not asks and SYSTEM not in item.path.parents:
-            item.add_marker("no_database")
+            item.add_marker("any_database")
 
 
 @pytest.fixture(scope="session")

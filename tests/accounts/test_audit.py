@@ -73,7 +73,7 @@ def test_an_entry_goes_with_the_change_when_that_is_rolled_back() -> None:
     assert not AuditEntry.objects.exists()
 
 
-@pytest.mark.no_database
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("before", "after", "kept"),
     [
@@ -169,7 +169,7 @@ def test_fields_of_a_row_are_read_with_names_for_foreign_keys() -> None:
     assert read_fields(instance, "owner", "pinned") == {"owner": "ada", "pinned": False}
 
 
-@pytest.mark.no_database
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("path", "source"), [("/api/v1/instances", "api"), ("/admin/auth/group/add/", "admin_site"), ("/login/", "page")]
 )
@@ -193,7 +193,7 @@ async def test_the_origin_is_that_of_the_request(path: str, source: str) -> None
     assert current_origin() == Origin()
 
 
-@pytest.mark.no_database
+@pytest.mark.any_database
 def test_a_request_id_that_is_none_is_not_kept() -> None:
     from accounts.middleware import read_origin
 

@@ -8,7 +8,7 @@ import pytest
 
 from accounts.domain.masking import mask_arguments
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 @pytest.mark.parametrize(

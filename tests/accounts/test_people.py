@@ -129,7 +129,7 @@ def test_others_change_no_people(admin: User, role: Role) -> None:
             call()
 
 
-def test_no_database_is_asked_for_a_name_with_nul(db: None, django_assert_num_queries: Any) -> None:
+def test_any_database_is_asked_for_a_name_with_nul(db: None, django_assert_num_queries: Any) -> None:
     """PostgreSQL takes none, and answered with an error of ours."""
     with django_assert_num_queries(0):
         assert find_user("a\0b") is None

@@ -12,7 +12,7 @@ from tests.engines.cache import EngineError, find_entry, provide_entry, run_step
 from tests.engines.llama_server import find_llama_server
 from tests.engines.mlx_server import find_mlx_server
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 ROOT = Path(__file__).parents[2]
 
 

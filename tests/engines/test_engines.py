@@ -14,7 +14,7 @@ import pytest
 from tests.engines.models import WORDS
 from tests.instances.shim.harness import wait_until
 
-pytestmark = [pytest.mark.engine, pytest.mark.no_database]
+pytestmark = [pytest.mark.engine, pytest.mark.any_database]
 
 Serve = Callable[..., httpx.Client]
 

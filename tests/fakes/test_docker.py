@@ -14,7 +14,7 @@ import pytest
 from tests.fakes.fixtures import FakeDocker
 from tests.instances.shim.harness import ShimRun, is_alive, wait_until
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 from tests.fakes.fixtures import FAKE_ENGINE
 from tests.instances.shim.harness import is_alive, wait_until
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 class Engine:

@@ -9,7 +9,7 @@ from gateway.routes import RouteTable
 from gateway.structs import Snapshot
 from tests.gateway.harness import make_route
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 @pytest.mark.parametrize(

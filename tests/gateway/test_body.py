@@ -15,7 +15,7 @@ from gateway.errors import ClientGone, GatewayError
 from gateway.exchange import Exchange
 from gateway.urlencoded import find_form_model, is_urlencoded, replace_form_model
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 NAMES = ("adapters", "draft_model")
 

@@ -14,7 +14,7 @@ from gateway.structs import Principal
 from tests.gateway.harness import KEY, Gateway, wait_until
 from tests.stalls import Stopwatch
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 async def send_wrong_keys(gateway: Gateway, count: int, name: str = "guess") -> list[int]:

@@ -11,7 +11,7 @@ import pytest
 from tests.gateway.fake_engines import EagerCloser
 from tests.gateway.harness import CONFIG, Call, Gateway, Upstream, make_route, wait_until
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 async def test_connections_are_used_again(gateway: Gateway, upstream: Upstream) -> None:

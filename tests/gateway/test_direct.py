@@ -18,7 +18,7 @@ from tests.gateway.fake_engines import EagerCloser
 from tests.gateway.harness import Call, Gateway, RawClient, Upstream, make_route, settle, wait_until
 from tests.gateway.short_way import warm
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer corral-test-key\r\n"

@@ -10,7 +10,7 @@ from portal import http_protocol
 from tests.gateway.harness import Gateway, RawClient, Upstream, wait_until
 from tests.gateway.short_way import warm
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 BODY = b'{"model":"m"}'
 

@@ -12,7 +12,7 @@ from gateway.errors import ANTHROPIC, MANAGEMENT, OPENAI
 from gateway.exchange import Exchange
 from gateway.native import SEGMENTS
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 NAMES = ("inference", "llama_cpp", "model_proxy", "instance_proxy", "router_mode", "control", "scrape")
 

@@ -18,7 +18,7 @@ from instances.supervisor.reports import GatewayReports, listen
 from tests.gateway.harness import CONFIG, Call, Gateway, Upstream, Valkey, make_route, wait_until
 from tests.stalls import Stopwatch
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 # So rarely that a test decides when routes are read.
 RARELY = msgspec.structs.replace(CONFIG, refresh_interval_s=60.0)

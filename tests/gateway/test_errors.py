@@ -12,7 +12,7 @@ from gateway.errors import ANTHROPIC, OPENAI, GatewayError, send_error
 from tests.gateway.harness import Gateway, make_route
 from tests.system.stack import ROOT
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 async def answer(error: GatewayError, form: str) -> tuple[int, dict[bytes, bytes], dict[str, Any]]:

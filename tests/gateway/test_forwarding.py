@@ -20,7 +20,7 @@ from gateway.routes import RouteTable
 from tests.gateway.harness import UPSTREAM_KEY, Call, Gateway, RawClient, Upstream, make_route, settle, wait_until
 from tests.stalls import Stopwatch
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 MEBIBYTE = 1024 * 1024
 

@@ -7,7 +7,7 @@ from gateway.headers import NO_BUFFERING, build_request_head, filter_answer_head
 from gateway.structs import Route
 from tests.gateway.harness import make_route
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 ROUTE = make_route(state="ready", host="127.0.0.1", port=9001, upstream_key="upstream")
 

@@ -10,7 +10,7 @@ import pytest
 from gateway.structs import Principal
 from tests.gateway.harness import CONFIG, KEY, MANAGEMENT_KEY, Gateway, RawClient, Upstream, make_route
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 CONTRACT_FIELDS = ("id", "object", "created", "owned_by")

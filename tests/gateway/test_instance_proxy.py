@@ -9,7 +9,7 @@ from gateway.asgi import Scope, find_header
 from gateway.structs import Principal
 from tests.gateway.harness import CONFIG, KEY, MANAGEMENT_KEY, Gateway, Upstream, make_route, wait_until
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 PROXY = "/api/v1/instances/m/proxy"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 PROGRAM = """
 import asyncio, sys

@@ -9,7 +9,7 @@ from gateway.errors import GatewayError
 from gateway.keys import KeyCache, drop_query_key, hash_key, read_credential
 from gateway.structs import Principal
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 KNOWN = Principal(kind="inference", key_id=1, instances=None)
 

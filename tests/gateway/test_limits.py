@@ -33,7 +33,7 @@ from tests.gateway.harness import (
 from tests.gateway.held_engine import Engine
 from tests.stalls import Stopwatch
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from gateway.commands import Caller, NoCommands
 from gateway.structs import Principal
 from tests.gateway.harness import MANAGEMENT_KEY, Call, Gateway, Upstream, make_route
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 async def make_ready(gateway: Gateway, upstream: Upstream) -> None:

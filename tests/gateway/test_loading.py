@@ -15,7 +15,7 @@ import pytest
 from tests.gateway.harness import KEY, Call, Gateway, RawClient, Upstream, make_route, wait_until
 from tests.stalls import Stopwatch
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 STOPPED = make_route(sends_loading_state=True)
 CHAT: dict[str, Any] = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hello"}]}

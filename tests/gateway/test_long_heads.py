@@ -12,7 +12,7 @@ import pytest
 from gateway.upstream import MAX_HEAD_BYTES
 from tests.gateway.harness import Call, Gateway, Upstream, wait_until
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 OK = b"HTTP/1.1 200 OK\r\n"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.errors import GatewayError
 from gateway.model_name import MEMBER_LIMIT, find_model, replace_model
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 texts = st.text(max_size=20)
 values = st.recursive(

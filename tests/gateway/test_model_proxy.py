@@ -11,7 +11,7 @@ from gateway.errors import GatewayError
 from gateway.structs import Principal
 from tests.gateway.harness import Gateway, Upstream, make_route
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 class Stops:

@@ -15,7 +15,7 @@ from gateway.errors import GatewayError
 from gateway.multipart import MODEL_LIMIT, ModelScanner, is_multipart
 from tests.gateway.plain_app import BOUNDARY, make_form
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 TYPE = b"multipart/form-data; boundary=" + BOUNDARY
 # Values made of what a boundary is made of are the ones that a parser may take for one.

@@ -9,7 +9,7 @@ import pytest
 from gateway.structs import Principal
 from tests.gateway.harness import KEY, Gateway, Upstream, make_route
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 @pytest.mark.parametrize(

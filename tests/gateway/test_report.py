@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from tests.gateway.harness import Call, Gateway, RawClient, Upstream, Valkey, make_route, wait_until
 from tests.stalls import Stopwatch
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 class Listener:

@@ -14,7 +14,7 @@ from gateway.asgi import Message
 from gateway.structs import Principal
 from tests.gateway.harness import CONFIG, KEY, Gateway, Upstream, Valkey, make_route, wait_until
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 # So rarely that only events can be the reason for a change within a test.
 RARELY = msgspec.structs.replace(CONFIG, refresh_interval_s=600.0, principal_max_age_s=600.0)

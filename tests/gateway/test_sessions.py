@@ -11,7 +11,7 @@ from gateway.asgi import Scope
 from gateway.structs import Principal
 from tests.gateway.harness import Gateway, Upstream, make_route, wait_until
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 STARTING = ("/upstream/off/", "/upstream/off/v1/x", "/v1/x?model=off", "/props?model=off")
 

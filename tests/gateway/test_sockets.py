@@ -14,7 +14,7 @@ from websockets.typing import Subprotocol
 from gateway.structs import Principal, Route
 from tests.gateway.harness import KEY, MANAGEMENT_KEY, UPSTREAM_KEY, Gateway, make_route, wait_until
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 class Engine:

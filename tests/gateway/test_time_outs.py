@@ -12,7 +12,7 @@ import pytest
 from tests.gateway.harness import MANAGEMENT_KEY, Call, Gateway, RawClient, Upstream, make_route, wait_until
 from tests.stalls import Stopwatch
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 @pytest.fixture

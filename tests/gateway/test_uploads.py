@@ -16,7 +16,7 @@ from tests.gateway.harness import Call, RawClient, Upstream, wait_until
 from tests.gateway.plain_app import BOUNDARY, FILE, FORM_TYPE, PlainApp, make_form
 from tests.stalls import Stopwatch
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 MEBIBYTE = 1024 * 1024
 PATH = "/v1/audio/transcriptions"

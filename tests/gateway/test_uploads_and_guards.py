@@ -10,7 +10,7 @@ import pytest
 from gateway.structs import Principal
 from tests.gateway.harness import Call, Gateway, Upstream, make_route, wait_until
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 BOUNDARY = "xyz"
 FORM = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}

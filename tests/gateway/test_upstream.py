@@ -12,7 +12,7 @@ import pytest
 
 from gateway.upstream import UpstreamConnection
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 HEAD = b"POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -12,7 +12,7 @@ from gateway.structs import Principal, Snapshot
 from tests.gateway.harness import CONFIG, KEY, Gateway, RawClient, Upstream, make_route, wait_until
 from tests.stalls import Stopwatch
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 STOPPED = make_route()
 

@@ -21,7 +21,7 @@ from tests.gateway.harness import UPSTREAM_KEY, Upstream, make_route, settle, wa
 from tests.gateway.plain_app import PlainApp
 from tests.stalls import Stopwatch
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 MEBIBYTE = 1024 * 1024
 Handler = Callable[[ServerConnection], Awaitable[None]]

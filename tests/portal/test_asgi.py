@@ -13,7 +13,7 @@ import pytest
 from tests.portal.corral import Corral
 from tests.system.stack import ROOT, free_port, poll
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 @pytest.fixture(scope="module")

@@ -247,13 +247,13 @@ def test_pages_leave_their_entries_too(admin: User) -> None:
     assert (entry.action, entry.source, entry.actor, entry.key_id) == ("instance.delete", "page", "user:ada", None)
 
 
-@pytest.mark.no_database
+@pytest.mark.any_database
 @pytest.mark.parametrize("route", ["<int:pk>/x", "^api(/|$)", "a/<path:b>"])
 def test_addresses_are_made_of_routes(route: str) -> None:
     assert "<" not in address_of(route)
 
 
-@pytest.mark.no_database
+@pytest.mark.any_database
 def test_commands_count_as_the_command_lines_doing(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(
@@ -266,7 +266,7 @@ def test_commands_count_as_the_command_lines_doing(monkeypatch: pytest.MonkeyPat
     assert current_origin().source == AuditSource.CORRAL
 
 
-@pytest.mark.no_database
+@pytest.mark.any_database
 @pytest.mark.parametrize("command", ["createsuperuser", "changepassword"])
 def test_djangos_commands_that_go_round_the_rules_are_refused(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command]) == 1

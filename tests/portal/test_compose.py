@@ -17,7 +17,7 @@ from portal.cli import COMMANDS, DJANGO_COMMANDS
 from portal.env import unknown_variables
 from tests.system.stack import ROOT
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 SECRETS = {"CORRAL_SECRET_KEY": "0123456789abcdef" * 4, "POSTGRES_PASSWORD": "secret"}
 
 

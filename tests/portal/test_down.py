@@ -15,7 +15,7 @@ import pytest
 from instances.shim.state import read_boot_id, read_create_time, read_start_ticks
 from tests.portal.corral import Corral, CorralFactory
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 def leave_model(corral: Corral, request: pytest.FixtureRequest, **changes: object) -> subprocess.Popen[bytes]:

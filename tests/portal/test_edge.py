@@ -11,7 +11,7 @@ from gateway.browsers import SANDBOX, restrict_engine
 from gateway.structs import ANONYMOUS, Principal
 from portal.edge import BODY_LIMIT, BodyTooLarge, Edge, bound_body, refuse, restrict_answer
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 PROXY, CLIENT = "10.0.0.3", "203.0.113.9"
 
 

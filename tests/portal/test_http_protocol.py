@@ -15,7 +15,7 @@ from portal.web import make_config
 from tests.portal.web import App, application, converse, read_all, read_until, serve, split, start, write
 from tests.system.stack import poll
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST_GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.portal.web import App, converse, split, write
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 LAST_GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 GET = LAST_GET.replace(b"Connection: close\r\n", b"")
 

@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect
 
 from tests.portal.web import App, application, converse, read_all, read_until, serve, split, start, write
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 LAST_GET = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 #: What Java's HttpClient and `curl --http2` send of their own accord.
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQBAAAAAAIAAAAA\r\nUpgrade: h2c\r\n"

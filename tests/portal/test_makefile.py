@@ -12,7 +12,7 @@ import pytest
 
 from tests.system.stack import ROOT
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 NAMES = ("python3.14", "python3.13", "python3.12", "python3.11", "python3", "python")
 PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)==(\S+)", re.MULTILINE)
 

@@ -11,7 +11,7 @@ import pytest
 
 from portal.static import StaticFiles
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 CSS = b"body { color: black }\n" * 1000
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.portal.corral import Corral, CorralFactory, time_until
 from tests.system.stack import poll
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 def test_the_first_page_answers_and_a_set_up_link_is_printed(running: Corral) -> None:

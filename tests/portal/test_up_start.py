@@ -10,7 +10,7 @@ import pytest
 from tests.portal.corral import Corral, CorralFactory
 from tests.system.stack import free_port
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 def assert_refused(corral: Corral, *texts: str) -> None:

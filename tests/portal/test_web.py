@@ -15,7 +15,7 @@ from portal.web import WEBSOCKET_MESSAGE_LIMIT
 from tests.portal.web import serve
 from tests.system.stack import poll
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 MESSAGE = 64 * 1024
 
 

@@ -12,6 +12,8 @@ from tests.fakes.fixtures import FakeDocker
 from tests.system.conftest import StackFactory
 from tests.system.stack import Stack, poll
 
+pytestmark = pytest.mark.any_database
+
 
 @pytest.fixture
 def docked(make_corral: StackFactory, fake_docker: FakeDocker) -> Stack:

@@ -15,6 +15,8 @@ import pytest
 from tests.system.conftest import StackFactory
 from tests.system.stack import Stack, poll, texts
 
+pytestmark = pytest.mark.any_database
+
 
 @pytest.fixture
 def pair(make_corral: StackFactory) -> Stack:

@@ -7,8 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import psutil
+import pytest
 
 from tests.system.stack import ADMIN, PASSWORD, Stack, texts
+
+pytestmark = pytest.mark.any_database
 
 
 def test_load_running_health_and_unload_speak_the_contracts_words(corral: Stack) -> None:

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
+import pytest
 
 from tests.system.stack import ADMIN, PASSWORD, Stack
+
+pytestmark = pytest.mark.any_database
 
 
 @contextmanager

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.system.conftest import StackFactory
 from tests.system.stack import Stack, poll
+
+pytestmark = pytest.mark.any_database
 
 
 def read(corral: Stack, name: str, **labels: str) -> float:

@@ -11,6 +11,8 @@ from gateway.brake import DELAY_S, FREE_FAILURES
 from tests.system.conftest import start_stack
 from tests.system.stack import Stack, poll
 
+pytestmark = pytest.mark.any_database
+
 PROXY, STRANGER = "127.0.0.1", "127.0.0.2"
 """Where the tests connect from; the first is trusted."""
 ANNA, EVE = "203.0.113.7", "198.51.100.9"

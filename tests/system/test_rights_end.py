@@ -17,6 +17,8 @@ from websockets.typing import Origin
 from instances.logs.session import CHECK_S
 from tests.system.stack import PASSWORD, Stack, poll
 
+pytestmark = pytest.mark.any_database
+
 AT_ONCE_S = CHECK_S / 2
 """Long for a few seconds, as the machine may be busy; whoever only looks again now and then is later."""
 

@@ -19,6 +19,8 @@ import pytest
 from tests.system.conftest import start_stack
 from tests.system.stack import Stack, poll, texts
 
+pytestmark = pytest.mark.any_database
+
 PATIENCE_S = 1.0
 GROUPS = {
     "one": {},

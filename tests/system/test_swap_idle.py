@@ -21,6 +21,8 @@ import pytest
 from tests.system.conftest import StackFactory
 from tests.system.stack import FAKE_ENGINE, Stack, poll, texts
 
+pytestmark = pytest.mark.any_database
+
 
 def create_command(corral: Stack, name: str, flags: str, **options: Any) -> None:
     """Make an instance of the fake engine by its command line."""

@@ -5,8 +5,12 @@ from __future__ import annotations
 import signal
 import time
 
+import pytest
+
 from portal.web import GRACE_S
 from tests.system.conftest import StackFactory
+
+pytestmark = pytest.mark.any_database
 
 
 def test_a_followed_log_ends_properly_and_at_once_when_corral_stops(make_corral: StackFactory) -> None:

@@ -183,7 +183,7 @@ def make_provider(**fields: Any) -> OidcProvider:
     )
 
 
-@pytest.mark.no_database
+@pytest.mark.any_database
 def test_the_strongest_group_counts() -> None:
     provider = make_provider(roles=ROLES, groups_claim="memberOf")
     assert choose_role(provider, {"memberOf": ["staff", "it"]}) == "admin"
@@ -193,7 +193,7 @@ def test_the_strongest_group_counts() -> None:
     assert is_email_allowed(provider, {})
 
 
-@pytest.mark.no_database
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("fields", "fault"),
     [
@@ -211,6 +211,6 @@ def test_faults_of_the_setting_are_named(fields: dict[str, Any], fault: str) -> 
     assert "twice" in find_provider_fault([make_provider(), make_provider()])
 
 
-@pytest.mark.no_database
+@pytest.mark.any_database
 def test_the_secret_is_never_shown() -> None:
     assert "hush" not in repr(make_provider(client_secret="hush"))

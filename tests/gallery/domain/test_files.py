@@ -10,7 +10,7 @@ import pytest
 from gallery.domain import files
 from gallery.domain.files import ModelForm, list_model_files
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 def write(path: Path, size: int = 4) -> Path:

@@ -17,7 +17,7 @@ from gateway.accounting.reader import UsageReader
 from gateway.accounting.usage import Usage
 from tests.instances.shim.harness import wait_until
 
-pytestmark = [pytest.mark.engine, pytest.mark.no_database]
+pytestmark = [pytest.mark.engine, pytest.mark.any_database]
 MESSAGES = [{"role": "user", "content": "What do cattle do near old fences, and why do they do it?"}]
 Ask = Callable[..., Usage]
 

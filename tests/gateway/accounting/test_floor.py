@@ -18,7 +18,7 @@ from gateway.accounting.usage import Usage
 from gateway.asgi import Headers
 from tests.gateway.accounting.test_reader import CHAT, JSON, SSE, STREAMS, USAGE, stream
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 def count(*pieces: bytes, headers: Headers = SSE) -> Usage | None:

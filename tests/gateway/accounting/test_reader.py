@@ -20,7 +20,7 @@ from gateway.accounting.reader import BOUND, UsageReader
 from gateway.accounting.usage import Usage
 from gateway.asgi import Headers
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 JSON: Headers = [(b"server", b"llama.cpp"), (b"content-type", b"application/json; charset=utf-8")]
 SSE: Headers = [(b"content-type", b"text/event-stream")]

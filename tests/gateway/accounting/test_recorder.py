@@ -17,7 +17,7 @@ from gateway.structs import ANONYMOUS, Principal
 from tests.gateway.accounting.entries import KEY, ROUTE, make_exchange
 from tests.gateway.harness import wait_until
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 SESSION = Principal(kind="session", user_id=3, instances=None)
 
 

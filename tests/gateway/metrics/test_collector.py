@@ -14,7 +14,7 @@ from gateway.structs import Route
 from tests.gateway.harness import Gateway, wait_until
 from tests.gateway.metrics.exchanges import BETA, Done, Used
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 def fields_of(*exchanges: Done) -> dict[str, int]:

@@ -20,7 +20,7 @@ from gateway.routes import RouteTable
 from tests.gateway.harness import NO_REDIS, Valkey
 from tests.gateway.metrics.exchanges import ALPHA, BETA, Done, Used, make_routes
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 SAMPLE = NodeSample(
     node="north",

@@ -19,7 +19,7 @@ from tests.gateway.harness import Valkey
 from tests.gateway.metrics.exchanges import ALPHA, BETA, Done, count_requests, make_routes, read_totals
 from tests.gateway.metrics.faulty_link import FaultyLink
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 PROGRAM = Path(__file__).with_name("counting_process.py")
 
 

@@ -14,7 +14,7 @@ from gateway.quotas import book
 from tests.gateway.harness import MANAGEMENT_KEY, Call, Gateway, Upstream, Valkey, make_route, wait_until
 from tests.gateway.quotas.conftest import Source, limited, make_quota, open_gateways, seconds_left
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 async def answer_with_usage(call: Call) -> None:

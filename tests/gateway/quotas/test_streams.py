@@ -12,7 +12,7 @@ from gateway.exchange import Exchange
 from tests.gateway.harness import Call, Gateway, Upstream, Valkey, wait_until
 from tests.gateway.quotas.conftest import Source, make_quota, open_gateways
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 DIALECTS = ("/v1/chat/completions", "/v1/messages")
 SSE = "Content-Type: text/event-stream"

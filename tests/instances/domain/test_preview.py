@@ -10,7 +10,7 @@ from instances.domain.options import read_options
 from instances.domain.preview import preview_command
 from instances.errors import InvalidOptions
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 def preview(**options: object) -> list[str]:

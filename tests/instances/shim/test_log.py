@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from instances.shim.log import MAX_RECORD_TEXT, LineFormatter, Stamps
 from tests.instances.shim.harness import ShimRun, join_text, parse_records, wait_until
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 # A program that begins with this waits for SIGUSR1 where it says wait().
 WAITS = """

@@ -10,7 +10,7 @@ import pytest
 from instances.shim.processes import GroupTree, list_descendants
 from tests.instances.shim.harness import is_alive, wait_until
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 def test_a_group_is_signalled_where_descendants_can_not_be_found() -> None:

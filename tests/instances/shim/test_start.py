@@ -13,7 +13,7 @@ import pytest
 from instances.shim.state import read_boot_id
 from tests.instances.shim.harness import MAIN, ShimRun, is_alive, wait_until
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 SLEEP = "import signal; print('up'); signal.pause()"
 

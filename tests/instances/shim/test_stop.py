@@ -9,7 +9,7 @@ import pytest
 
 from tests.instances.shim.harness import ShimRun, is_alive, wait_until
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 IGNORES_TERM = "import signal\nsignal.signal(15, lambda *a: print('no'))\nprint('up')\nwhile True: signal.pause()"
 SLEEP = "import signal; print('up'); signal.pause()"
