@@ -235,17 +235,20 @@ async def test_a_database_that_pauses_gets_every_request_once() -> None:
     failures: list[Exception] = []
 
     def write(entries: Any, *, is_retry: bool) -> int:
-        with connection.cursor() as cursor:  # wait for a moment only
-            cursor.execute("PRAGMA busy_timeout = 50" if connection.vendor == "sqlite" else "SET lock_timeout = 50")
+        """Wait for a moment only: in SQLite as long as the connection lives, in PostgreSQL in this transaction.
+
+        What fails closes the connection, and a pool of PostgreSQL hands it on, with what was set for good.
+        """
+        is_sqlite = connection.vendor == "sqlite"
         try:
-            return write_requests(entries, is_retry=is_retry)
+            with contextlib.nullcontext() if is_sqlite else transaction.atomic():
+                with connection.cursor() as cursor:
+                    cursor.execute("PRAGMA busy_timeout = 50" if is_sqlite else "SET LOCAL lock_timeout = 50")
+                return write_requests(entries, is_retry=is_retry)
         except OperationalError as error:
             failures.append(error)
             raise
         finally:
-            if connection.vendor == "postgresql":  # closing gives it back to the pool, as it is
-                with connection.cursor() as cursor:
-                    cursor.execute("RESET lock_timeout")
             connection.close()
 
     recorder = Recorder(write=write, interval_s=0.02)
