@@ -127,7 +127,7 @@ def digest_static_files() -> str:
 
 
 def make_first_people() -> list[str]:
-    """Apply CORRAL_ADMIN_* and CORRAL_MANAGEMENT_KEY; offer the set-up link while nobody exists."""
+    """Apply CORRAL_ADMIN_* and CORRAL_MANAGEMENT_KEY; offer the set-up link while there is no administrator."""
     corral = settings.CORRAL
     try:
         said = apply_first_run_settings(
@@ -137,7 +137,7 @@ def make_first_people() -> list[str]:
         raise SettingsError(f"The first administrator can't be made: {' '.join(error.messages)}") from error
     if not is_set_up():
         link = f"http://{url_host(corral.host)}:{corral.port}/setup/{make_setup_token()}/"
-        said.append(f"Nobody can sign in yet. Make the first administrator within a day: {link}")
+        said.append(f"There is no administrator yet. Make the first one within a day: {link}")
     return said
 
 

@@ -22,17 +22,17 @@ LINK_LIFETIME_S = 24 * 3600
 
 
 def is_set_up() -> bool:
-    """Whether anybody can sign in yet."""
-    return User.objects.exists()
+    """Whether an administrator exists. People who registered before don't count: nobody could approve them."""
+    return User.objects.filter(role=Role.ADMIN, is_active=True).exists()
 
 
 def make_setup_token() -> str:
-    """Return a signed token for the set-up page; good for a day and only while nobody exists."""
+    """Return a signed token for the set-up page; good for a day and only while there is no administrator."""
     return signing.dumps(secrets.token_hex(8), salt=SALT)
 
 
 def check_setup_token(token: str) -> None:
-    """Raise SetupRefused unless the token is ours, fresh, and nobody exists yet."""
+    """Raise SetupRefused unless the token is ours, fresh, and there is no administrator yet."""
     if is_set_up():
         raise SetupRefused("Corral is set up already. Sign in instead.")
     try:

@@ -43,7 +43,7 @@ class SignInView(LoginView):  # type: ignore[misc]  # allauth has no types
         return response
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        """Add whether anybody could sign in at all, and the other ways in."""
+        """Add whether an administrator exists, and the other ways in."""
         return {
             **super().get_context_data(**kwargs),
             "is_set_up": is_set_up(),

@@ -10,6 +10,8 @@ import pytest
 from tests.system.conftest import StackFactory
 from tests.system.stack import Stack, poll, texts
 
+pytestmark = pytest.mark.any_database  # what could differ, starts at once, is in test_admission.py
+
 
 @pytest.fixture
 def narrow(make_corral: StackFactory) -> Stack:

@@ -13,6 +13,8 @@ import pytest
 from tests.system.conftest import StackFactory
 from tests.system.stack import ROOT, Stack, poll, texts
 
+pytestmark = pytest.mark.any_database
+
 
 @pytest.fixture
 def own(make_corral: StackFactory) -> Stack:

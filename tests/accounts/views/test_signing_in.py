@@ -8,7 +8,9 @@ import pytest
 from django.test import Client
 
 from accounts.domain.setup import create_admin, make_setup_token
+from accounts.enums import Role
 from accounts.models import User
+from tests.factories import make_user
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "a long enough password"
@@ -50,7 +52,7 @@ def test_an_inactive_person_does_not_get_in() -> None:
 
 def test_the_link_makes_the_first_administrator_once() -> None:
     client = Client()
-    assert "Nobody can sign in yet" in client.get("/login/").content.decode()
+    assert "no administrator yet" in client.get("/login/").content.decode()
     link = f"/setup/{make_setup_token()}/"
     assert client.get(link).status_code == 200
     fields = {"username": "ada", "password": PASSWORD, "password_again": PASSWORD}
@@ -61,6 +63,20 @@ def test_the_link_makes_the_first_administrator_once() -> None:
     assert refused.status_code == 403
     assert "set up already" in refused.content.decode()
     assert Client().post(link, {**fields, "username": "eve"}).status_code == 403
+
+
+def test_people_who_registered_first_do_not_lock_the_first_administrator_out() -> None:
+    make_user("early", Role.MEMBER)
+    gone = make_user("gone", Role.ADMIN)
+    gone.is_active = False
+    gone.save()
+    link = f"/setup/{make_setup_token()}/"
+    assert "no administrator yet" in Client().get("/login/").content.decode()
+    assert Client().get(link).status_code == 200
+    fields = {"username": "ada", "password": PASSWORD, "password_again": PASSWORD}
+    assert Client().post(link, fields).status_code == 302
+    assert User.objects.get(username="ada").is_admin
+    assert Client().get(link).status_code == 403
 
 
 @pytest.mark.parametrize(
