@@ -156,6 +156,12 @@ ACCOUNT_RATE_LIMITS = {
 MFA_ADAPTER = "accounts.signin.second_factor.SecondFactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_FORMS = {
+    "add_webauthn": "accounts.signin.passkeys.AddForm",
+    "login_webauthn": "accounts.signin.passkeys.SignInForm",
+    "authenticate_webauthn": "accounts.signin.passkeys.SecondStepForm",
+    "reauthenticate_webauthn": "accounts.signin.passkeys.ConfirmForm",
+}
 MFA_RECOVERY_CODES_SHOW_ONCE = True
 MFA_ALLOW_UNVERIFIED_EMAIL = True  # no address is verified, and none needed
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not CORRAL.https  # browsers allow it on localhost only

@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 FAILED = "session.sign_in_failed"
 FAILED_CODE = "session.code_failed"
+FAILED_PASSKEY = "session.passkey_failed"
 FAILURES_A_MINUTE = 100
 
 
@@ -47,9 +48,16 @@ def record_failed_code(user: User, *, is_signed_in: bool) -> bool:
     return record_failure(actor=actor_for(user) if is_signed_in else ANONYMOUS, action=FAILED_CODE, user=user)
 
 
+def record_failed_passkey(user: User | None, *, is_signed_in: bool) -> bool:
+    """Write that a passkey was refused, as ``record_failed_code`` does; None where it was sent without a name."""
+    return record_failure(
+        actor=actor_for(user) if user is not None and is_signed_in else ANONYMOUS, action=FAILED_PASSKEY, user=user
+    )
+
+
 def record_failure(*, actor: Actor, action: str, user: User | None) -> bool:
     """Write a failure unless there were too many in the last minute; return whether it was written."""
-    failures = AuditEntry.objects.filter(action__in=(FAILED, FAILED_CODE))
+    failures = AuditEntry.objects.filter(action__in=(FAILED, FAILED_CODE, FAILED_PASSKEY))
     if failures.filter(created_at__gte=timezone.now() - timedelta(minutes=1)).count() >= FAILURES_A_MINUTE:
         logger.warning("more than %d sign-ins failed within a minute; this one is not in the audit", FAILURES_A_MINUTE)
         return False
