@@ -12,6 +12,7 @@ from accounts.domain.invitations import DEFAULT_DAYS, LONGEST_DAYS
 from accounts.domain.teams import LARGEST_ID
 from accounts.enums import QuotaUnit, QuotaWindow, Role
 from accounts.models import Team
+from accounts.sentences import as_sentence
 
 
 class SignInForm(LoginForm):  # type: ignore[misc]  # allauth has no types
@@ -138,6 +139,32 @@ class TeamField(forms.ModelChoiceField):  # type: ignore[type-arg]  # Django's c
         return team
 
 
+class TeamNameForm(forms.Form):
+    """What a team is called."""
+
+    name = forms.CharField(
+        label="Name", required=False, widget=forms.TextInput(attrs={"maxlength": 100, "required": True})
+    )
+
+
+class MemberForm(forms.Form):
+    """Whom to put into a team."""
+
+    username = forms.CharField(
+        label="Add a member",
+        required=False,
+        widget=forms.TextInput(
+            attrs={
+                "maxlength": 150,
+                "required": True,
+                "list": "others",
+                "autocomplete": "off",
+                "placeholder": "User name",
+            }
+        ),
+    )
+
+
 class InvitationForm(forms.Form):
     """Whom to invite, as what and for how long."""
 
@@ -145,6 +172,12 @@ class InvitationForm(forms.Form):
     role = forms.ChoiceField(choices=Role.choices, initial=Role.MEMBER)
     team = TeamField(Team.objects.select_related("group"), required=False, empty_label="No team")
     days = forms.IntegerField(label="Days the link is good", min_value=1, max_value=LONGEST_DAYS, initial=DEFAULT_DAYS)
+
+
+def add_refusal(form: forms.Form, error: Exception) -> None:
+    """Put what the domain refuses beside the field that it begins with (``name: there is one already``)."""
+    field = str(error).partition(": ")[0]
+    form.add_error(field if field in form.fields else None, as_sentence(error))
 
 
 def add_errors(form: forms.Form, error: ValidationError) -> None:

@@ -21,10 +21,13 @@ from django_htmx.middleware import HtmxDetails
 from accounts.domain.actors import ANONYMOUS, Actor, actor_for
 from accounts.errors import AccountError
 from accounts.models import User
+from accounts.sentences import as_sentence
 
 P = ParamSpec("P")
 Page = Callable[..., HttpResponseBase]
 R = TypeVar("R", bound=HttpResponseBase)
+UNUSABLE = 422
+"""The status of a form shown again: content that can't be used (RFC 9110, 15.5.21)."""
 
 
 class PageRequest(HttpRequest):
@@ -86,7 +89,7 @@ def account_page(view: Callable[Concatenate[PageRequest, P], HttpResponseBase]) 
                 raise Http404(str(error)) from error
             if request.method in ("GET", "HEAD") and error.status == 403:
                 raise PermissionDenied(str(error)) from error
-            messages.error(request, str(error))
+            messages.error(request, as_sentence(error))
         except ValidationError as error:
             messages.error(request, " ".join(error.messages))
         return redirect(came_from(request))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, time
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 from django import forms
@@ -74,6 +74,21 @@ class KeyForm(forms.Form):
                 min_value=0,
                 widget=forms.NumberInput(attrs={**TEXT, "placeholder": "no limit"}),
             )
+
+    def clean_expires_at(self) -> date | None:
+        """Refuse a day that has begun, in this page's words."""
+        day: date | None = self.cleaned_data["expires_at"]
+        if day is not None and "expires_at" in self.changed_data and day <= timezone.now().date():
+            raise forms.ValidationError("The key would have ended already. Choose tomorrow or a later day.")
+        return day
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse a key for chosen instances that opens none, in this page's words."""
+        data = super().clean() or {}
+        is_choosing = data.get("permission_mode") == PermissionMode.PER_INSTANCE
+        if is_choosing and not data.get("instance_ids") and "instance_ids" not in self.errors:
+            self.add_error("instance_ids", "Tick at least one instance, or choose all that you may use.")
+        return data
 
     @property
     def limit_fields(self) -> list[forms.BoundField]:

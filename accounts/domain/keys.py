@@ -73,6 +73,8 @@ def create_key(
         raise InvalidKeyRequest("name: a key needs a name, so that people can tell it from others.")
     if len(name) > 100:
         raise InvalidKeyRequest("name: at most 100 characters.")
+    if not name.isprintable():
+        raise InvalidKeyRequest("name: printable characters only.")
     if expires_at is not None and expires_at <= timezone.now():
         raise InvalidKeyRequest("expires_at: the time must be in the future.")
     if key is not None and (not 16 <= len(key) <= 256 or not key.isascii() or not key.isprintable() or " " in key):

@@ -30,8 +30,8 @@ def list_limits_of(user: User) -> list[LimitUse]:
 
 
 def list_all() -> list[QuotaState]:
-    """Return every quota with what is used of it: everybody's first, then people's, teams' and keys'."""
-    quotas = list(Quota.objects.select_related("user", "group", "key"))
+    """Return every quota with what is used of it: everybody's first, then people's, teams' and living keys'."""
+    quotas = list(Quota.objects.exclude(key__revoked_at__isnull=False).select_related("user", "group", "key"))
     quotas.sort(key=lambda quota: (quota.key_id or 0, quota.group_id or 0, quota.user_id or 0, quota.unit))
     found = {quota.pk: limit for quota in quotas if (limit := as_limit(quota)) is not None}
     uses = {use.limit.quota.pk: use for use in find_use(found.values())}

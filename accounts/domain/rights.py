@@ -21,7 +21,9 @@ def is_manager_of_people(actor: Actor) -> bool:
 def require_admin(actor: Actor) -> None:
     """Raise NotAllowed unless the actor may see all people, teams and limits."""
     if not is_manager_of_people(actor):
-        raise NotAllowed("Only administrators may do this, and not with a key that is limited to instances.")
+        is_key_short = actor.is_admin and actor.is_limited_to_instances
+        but = " This key is limited to instances; use one that is not." if is_key_short else ""
+        raise NotAllowed(f"Only administrators may do this.{but}")
 
 
 def require_admin_to_change(actor: Actor) -> None:

@@ -22,8 +22,16 @@ class SecondFactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # allauth h
     """Secrets of authenticator apps are stored encrypted with a key derived from the signing key."""
 
     error_messages = DefaultMFAAdapter.error_messages | {
-        "incorrect_code": "The code is wrong. A new one comes every 30 seconds."
+        "incorrect_code": (
+            "This code is wrong or was used already. "
+            "An app shows a new one every 30 seconds; a recovery code works once."
+        )
     }
+
+    def generate_authenticator_name(self, user: User, type: Authenticator.Type) -> str:  # noqa: A002  # allauth's name
+        """Return the name of a passkey that was given none."""
+        number = Authenticator.objects.filter(user=user, type=type).count() + 1
+        return "Passkey" if number == 1 else f"Passkey {number}"
 
     def get_totp_label(self, user: User) -> str:
         """Return how the account is called in an authenticator app."""

@@ -17,14 +17,17 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts.domain.invitations import create_invitation, visible_invitations, withdraw_invitation
 from accounts.domain.leaving import activate_user, deactivate_user, delete_user
 from accounts.domain.people import change_role, find_user, get_user, set_password
-from accounts.domain.rights import require_admin
+from accounts.domain.rights import is_manager_of_people, require_admin
+from accounts.domain.teams import find_team
 from accounts.enums import Role
 from accounts.errors import InvalidPerson, NotAllowed
-from accounts.forms import InvitationForm
+from accounts.forms import InvitationForm, add_refusal
 from accounts.models import User
-from accounts.pages import PageRequest, account_page, page_actor
+from accounts.pages import UNUSABLE, PageRequest, account_page, page_actor
+from accounts.resending import note_sent, was_sent
 from accounts.signin.account import require_confirmation
 from accounts.signin.second_factor import forget_second_factors
+from accounts.views.teams import render_team
 
 PAGE = 100
 STATES = {
@@ -38,6 +41,11 @@ STATES = {
 @require_safe
 def show_list(request: PageRequest) -> HttpResponseBase:
     """Show people, searched and filtered as the query says, who waits first, and open invitations."""
+    return render_people(request)
+
+
+def render_people(request: PageRequest, invite: InvitationForm | None = None) -> HttpResponseBase:
+    """Show the list, and an invitation in which something was wrong, if it was."""
     actor = page_actor(request)
     require_admin(actor)
     query = {name: request.GET.get(name, "").replace("\0", "").strip()[:100] for name in ("q", "role", "state")}
@@ -49,9 +57,9 @@ def show_list(request: PageRequest) -> HttpResponseBase:
         "roles": Role.choices,
         "states": [(name, label) for name, (label, _) in STATES.items()],
         "invitations": visible_invitations(actor).open(),
-        "invite": InvitationForm(),
+        "invite": invite or InvitationForm(),
     }
-    return render(request, "accounts/people.html", context)
+    return render(request, "accounts/people.html", context, status=UNUSABLE if invite else 200)
 
 
 def filter_people(people: QuerySet[User], *, q: str, role: str, state: str) -> QuerySet[User]:
@@ -165,14 +173,30 @@ def delete(request: PageRequest, user_id: int) -> HttpResponseBase:
 @account_page
 @require_POST
 def invite(request: PageRequest) -> HttpResponseBase:
-    """Make an invitation and show its link, this once."""
+    """Make an invitation and show its link, this once; a wrong one is shown again where it was written."""
     actor, form = page_actor(request), InvitationForm(request.POST)
+    if was_sent(request):
+        messages.info(request, "This invitation was made already. Its link was shown once only.")
+        return redirect("people" if is_manager_of_people(actor) else "teams")
     if not form.is_valid():
-        raise InvalidPerson(" ".join(f"{name}: {faults.as_text()}" for name, faults in form.errors.items()))
+        return show_invitation_again(request, form)
     chosen: dict[str, Any] = {**form.cleaned_data, "role": Role(form.cleaned_data["role"])}
-    invitation, token = create_invitation(actor=actor, **chosen)
+    try:
+        invitation, token = create_invitation(actor=actor, **chosen)
+    except InvalidPerson as error:
+        add_refusal(form, error)
+        return show_invitation_again(request, form)
+    note_sent(request)
     link = request.build_absolute_uri(reverse("invitation", args=[token]))
     return render(request, "accounts/invited.html", {"invitation": invitation, "link": link})
+
+
+def show_invitation_again(request: PageRequest, form: InvitationForm) -> HttpResponseBase:
+    """Show the page of the team or of people with what is wrong."""
+    number = request.POST.get("team", "")
+    if request.POST.get("page") == "team" and number.isascii() and number.isdigit():
+        return render_team(request, find_team(page_actor(request), int(number[:19])), invite=form)
+    return render_people(request, invite=form)
 
 
 @account_page

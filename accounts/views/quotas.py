@@ -14,11 +14,9 @@ from accounts.domain.quotas import delete_quota, set_quota
 from accounts.domain.rights import is_manager_of_people
 from accounts.enums import QuotaUnit, QuotaWindow
 from accounts.errors import NotAllowed, QuotaNotFound, QuotaRefused
-from accounts.forms import QuotaForm
+from accounts.forms import QuotaForm, add_refusal
 from accounts.models import User
-from accounts.pages import PageRequest, page_actor, require_person
-
-UNUSABLE = 422
+from accounts.pages import UNUSABLE, PageRequest, page_actor, require_person
 
 
 @never_cache
@@ -38,8 +36,7 @@ def show_limits(request: PageRequest) -> HttpResponseBase:
             messages.success(request, f"Set: {quota}.")
             return redirect("limits")
         except (QuotaRefused, NotAllowed) as error:
-            field, _, why = str(error).partition(": ")
-            form.add_error(*((field, why) if field in form.fields else (None, str(error))))
+            add_refusal(form, error)
     may_set = is_manager_of_people(actor)
     context = {
         "own": list_limits_of(actor.user) if actor.user is not None else [],

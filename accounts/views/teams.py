@@ -11,11 +11,14 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.domain import teams
 from accounts.domain.invitations import visible_invitations
 from accounts.domain.people import find_user
-from accounts.domain.rights import is_manager_of_people, may_manage_team
-from accounts.errors import InvalidPerson, PersonNotFound
-from accounts.forms import InvitationForm
-from accounts.models import User
-from accounts.pages import PageRequest, account_page, page_actor
+from accounts.domain.rights import is_manager_of_people, may_manage_team, require_team_manager
+from accounts.errors import InvalidPerson, NameTaken, PersonNotFound
+from accounts.forms import InvitationForm, MemberForm, TeamNameForm, add_refusal
+from accounts.models import Team, User
+from accounts.pages import UNUSABLE, PageRequest, account_page, page_actor
+
+WRONG = (InvalidPerson, NameTaken)
+"""What the forms of these pages are told about what was typed."""
 
 
 @account_page
@@ -23,13 +26,17 @@ from accounts.pages import PageRequest, account_page, page_actor
 def show_list(request: PageRequest) -> HttpResponseBase:
     """Show the teams the person may see; make one."""
     actor = page_actor(request)
-    if request.method == "POST":
-        team = teams.create_team(actor=actor, name=request.POST.get("name", ""))
-        messages.success(request, f"Made the team {team.name}.")
-        return redirect("team", team_id=team.pk)
+    form = TeamNameForm(request.POST if request.method == "POST" else None)
+    if form.is_bound:
+        try:
+            team = teams.create_team(actor=actor, name=request.POST.get("name", ""))
+            messages.success(request, f"Made the team {team.name}.")
+            return redirect("team", team_id=team.pk)
+        except WRONG as error:
+            add_refusal(form, error)
     found = teams.visible_teams(actor).annotate(size=Count("group__user", distinct=True)).prefetch_related("managers")
-    context = {"teams": found, "may_create": is_manager_of_people(actor)}
-    return render(request, "accounts/teams.html", context)
+    context = {"teams": found, "may_create": is_manager_of_people(actor), "form": form}
+    return render(request, "accounts/teams.html", context, status=UNUSABLE if form.is_bound else 200)
 
 
 @account_page
@@ -37,7 +44,19 @@ def show_list(request: PageRequest) -> HttpResponseBase:
 def show(request: PageRequest, team_id: int) -> HttpResponseBase:
     """Show one team."""
     actor = page_actor(request)
-    team = teams.find_team(actor, team_id)
+    return render_team(request, teams.find_team(actor, team_id))
+
+
+def render_team(
+    request: PageRequest,
+    team: Team,
+    *,
+    naming: TeamNameForm | None = None,
+    adding: MemberForm | None = None,
+    invite: InvitationForm | None = None,
+) -> HttpResponseBase:
+    """Show a team, and with which form something was wrong, if it was."""
+    actor = page_actor(request)
     may_manage = may_manage_team(actor, team)
     context = {
         "team": team,
@@ -49,9 +68,11 @@ def show(request: PageRequest, team_id: int) -> HttpResponseBase:
         if is_manager_of_people(actor)
         else (),
         "invitations": visible_invitations(actor).open().filter(team=team) if may_manage else (),
-        "invite": InvitationForm(initial={"team": team}),
+        "invite": invite or InvitationForm(initial={"team": team}),
+        "naming": naming or TeamNameForm(initial={"name": team.name}),
+        "adding": adding or MemberForm(),
     }
-    return render(request, "accounts/team.html", context)
+    return render(request, "accounts/team.html", context, status=UNUSABLE if naming or adding or invite else 200)
 
 
 @account_page
@@ -59,7 +80,12 @@ def show(request: PageRequest, team_id: int) -> HttpResponseBase:
 def rename(request: PageRequest, team_id: int) -> HttpResponseBase:
     """Give a team another name."""
     actor = page_actor(request)
-    teams.rename_team(actor=actor, team=teams.find_team(actor, team_id), name=request.POST.get("name", ""))
+    team, form = teams.find_team(actor, team_id), TeamNameForm(request.POST)
+    try:
+        teams.rename_team(actor=actor, team=team, name=request.POST.get("name", ""))
+    except WRONG as error:
+        add_refusal(form, error)
+        return render_team(request, teams.find_team(actor, team_id), naming=form)
     messages.success(request, "Saved.")
     return redirect("team", team_id=team_id)
 
@@ -80,7 +106,13 @@ def delete(request: PageRequest, team_id: int) -> HttpResponseBase:
 def add_member(request: PageRequest, team_id: int) -> HttpResponseBase:
     """Put a person into a team."""
     actor = page_actor(request)
-    team, someone = teams.find_team(actor, team_id), named_user(request.POST.get("username", "").strip())
+    team, form = teams.find_team(actor, team_id), MemberForm(request.POST)
+    require_team_manager(actor, team)
+    try:
+        someone = named_user(request.POST.get("username", "").strip())
+    except WRONG as error:
+        add_refusal(form, error)
+        return render_team(request, team, adding=form)
     teams.add_member(actor=actor, team=team, user=someone)
     messages.success(request, f"{someone} is in {team.name} now.")
     return redirect("team", team_id=team_id)
@@ -109,13 +141,16 @@ def set_manager(request: PageRequest, team_id: int, user_id: int) -> HttpRespons
     someone = team.members.filter(pk=user_id).first()
     if someone is None:
         raise PersonNotFound(f"There is no user {user_id} in this team.")
-    teams.set_manager(actor=actor, team=team, user=someone, manages=request.POST.get("manages") == "yes")
-    messages.success(request, "Saved.")
+    manages = request.POST.get("manages") == "yes"
+    teams.set_manager(actor=actor, team=team, user=someone, manages=manages)
+    messages.success(request, f"{someone} {'manages' if manages else 'no longer manages'} {team.name}.")
     return redirect("team", team_id=team_id)
 
 
 def named_user(username: str) -> User:
-    """Return the active person with this name; raise InvalidPerson, which leads back to the form."""
+    """Return the active person with this name; raise InvalidPerson."""
+    if not username:
+        raise InvalidPerson("username: write the name of a user.")
     someone = find_user(username)
     if someone is None or not someone.is_active:
         raise InvalidPerson(f"username: there is no active user {username[:150]!r}.")

@@ -53,6 +53,8 @@ def read_name(value: object) -> str:
         raise KeyRefused("invalid_name", "Name is required", field="name")
     if len(text.encode()) > NAME_BYTES:
         raise KeyRefused("invalid_name", "Name must be 100 characters or less", field="name")
+    if not text.isprintable():
+        raise KeyRefused("invalid_name", "Name must be of printable characters", field="name")
     return text
 
 

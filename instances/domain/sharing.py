@@ -12,14 +12,16 @@ from accounts.domain.actors import Actor
 from accounts.domain.audit import read_fields, record_change
 from accounts.events import announce_keys_changed
 from accounts.models import User
-from instances.domain.access import require_level
+from instances.domain.access import has_level, require_level
 from instances.domain.lifecycle import lock_row
 from instances.domain.transitions import record_event
 from instances.enums import ShareLevel
 from instances.errors import InvalidShare, UnknownHolder
-from instances.models import Instance, InstanceShare
+from instances.models import Instance, InstanceEvent, InstanceShare
 
 VERBS = {ShareLevel.USE: "use", ShareLevel.OPERATE: "operate", ShareLevel.MANAGE: "manage"}
+SHARING = ("shared", "unshared", "owner")
+"""Kinds of events that name people or teams."""
 
 
 def list_shares(*, actor: Actor, instance: Instance) -> QuerySet[InstanceShare]:
@@ -113,6 +115,15 @@ def change_owner(*, actor: Actor, instance: Instance, owner: User) -> Instance:
             row.shares.filter(user=owner).delete()
             announce(row, actor=actor, kind="owner", reason=f"belongs to {owner}")
     return row
+
+
+def visible_events(actor: Actor, instance: Instance) -> QuerySet[InstanceEvent]:
+    """Return what happened to an instance, newest first, as far as the actor may know.
+
+    Names of people and teams are for those who manage it, so others don't see with whom it is or was shared.
+    """
+    events = instance.events.order_by("-id")
+    return events if has_level(actor, instance, ShareLevel.MANAGE) else events.exclude(kind__in=SHARING)
 
 
 def check_active(field: str, person: User) -> None:

@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 
 from accounts.pages import PageRequest, require_person
+from accounts.sentences import as_sentence
 from instances.errors import InstanceError
 
 P = ParamSpec("P")
@@ -56,7 +57,7 @@ def answer_error(request: PageRequest, error: InstanceError, name: str) -> HttpR
 
 def tell(error: InstanceError, name: str) -> str:
     """Return the error as a short message. The log lines behind its first line stand on the instance's page."""
-    first = str(error).strip().partition("\n")[0]
+    first = as_sentence(error).strip().partition("\n")[0]
     return first if not name or name in first else f"{name}: {first}"
 
 

@@ -15,6 +15,7 @@ from instances.cards import Card, make_cards
 from instances.domain.access import find_instance, require_level
 from instances.domain.descriptions import describe_options
 from instances.domain.preview import describe_command
+from instances.domain.sharing import visible_events
 from instances.enums import ShareLevel
 from instances.errors import InvalidOptions
 from instances.views.answers import instance_page, render_part
@@ -37,7 +38,7 @@ def show_instance(request: PageRequest, name: str) -> HttpResponseBase:
         context |= describe_endpoint(request, card)
     if part != PARTS["status"]:
         context |= {
-            "events": list(card.instance.events.select_related("run")[:EVENTS]),
+            "events": list(visible_events(actor, card.instance).select_related("run")[:EVENTS]),
             "runs": list(card.instance.runs.all()[:RUNS]),
         }
     if part:

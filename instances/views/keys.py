@@ -22,6 +22,7 @@ from accounts.domain.setup import owner_of_automation
 from accounts.errors import KeyRefused
 from accounts.models import ApiKey
 from accounts.pages import PageRequest, page_actor, require_person
+from accounts.resending import note_sent, was_sent
 from instances.domain.key_requests import read_key_request
 from instances.domain.keys import (
     change_key,
@@ -92,9 +93,12 @@ def create(request: PageRequest) -> HttpResponseBase:
     actor = page_actor(request)
     instances = usable_instances(actor.user or owner_of_automation())
     form = KeyForm(request.POST if request.method == "POST" else None, instances=instances)
+    if was_sent(request):
+        return tell_made(request)
     if form.is_bound and form.is_valid():
         try:
             key, secret = create_key(actor=actor, values=read_key_request(form.to_body(), is_new=True))
+            note_sent(request)
             return show_secret(request, key, secret)
         except KeyRefused as error:
             add_fault(form, error)
@@ -129,9 +133,13 @@ def rotate(request: PageRequest, pk: int) -> HttpResponseBase:
     key = find_key(actor, pk)
     if request.method != "POST":
         return render(request, "instances/key_rotate.html", {"key": key, "graces": GRACES})
+    if was_sent(request):
+        return tell_made(request)
     known = {str(seconds): seconds for seconds, _ in GRACES}
     grace = timedelta(seconds=known.get(request.POST.get("grace", "0"), 0))
-    return show_secret(request, key, rotate_key(actor=actor, key=key, grace=grace))
+    secret = rotate_key(actor=actor, key=key, grace=grace)
+    note_sent(request)
+    return show_secret(request, key, secret)
 
 
 @key_page
@@ -166,6 +174,12 @@ def end(request: PageRequest, pk: int, verb: str, consequence: str, act: Callabl
 def show_secret(request: PageRequest, key: ApiKey, secret: str) -> HttpResponse:
     """Show a secret, this once; ``never_cache`` sees to it that the answer is kept nowhere."""
     return render(request, "instances/key_secret.html", {"key": key, "secret": secret})
+
+
+def tell_made(request: PageRequest) -> HttpResponse:
+    """Answer who sends a form again that has made a secret."""
+    messages.info(request, "This was done already. A secret is shown once only; rotate the key if you lost it.")
+    return redirect("key-list")
 
 
 def add_fault(form: KeyForm, error: KeyRefused) -> None:

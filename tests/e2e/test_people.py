@@ -116,7 +116,7 @@ def test_an_authenticator_app_is_added_by_its_picture_or_secret(open_page: OpenP
     page.get_by_role("button", name="Sign in").click()
     page.get_by_label("Code").fill("000000")
     page.get_by_role("button", name="Sign in", exact=True).click()
-    expect(page.get_by_role("alert").first).to_contain_text("The code is wrong")
+    expect(page.get_by_role("alert").first).to_contain_text("This code is wrong or was used already")
     page.get_by_label("Code").fill(codes[3])
     page.get_by_role("button", name="Sign in", exact=True).click()
     expect(page.locator("summary", has_text="tom")).to_be_visible()

@@ -20,6 +20,7 @@ from instances.api.schema import NAME, STATUS_FORMAT
 from instances.api.serializers import EventSerializer, InstanceSerializer
 from instances.domain import lifecycle
 from instances.domain.access import find_instance, require_level
+from instances.domain.sharing import visible_events
 from instances.enums import ShareLevel
 from instances.logs.reader import read_last_lines
 from instances.models import Instance
@@ -132,7 +133,7 @@ class EventListView(ManagementView):
         """List what happened to an instance, newest first."""
         limit = read_number(request, "limit", largest=EVENTS)
         instance = find_instance(self.actor, name)
-        events = instance.events.order_by("-id")[: 100 if limit is None else limit]
+        events = visible_events(self.actor, instance)[: 100 if limit is None else limit]
         return Response([present_event(event) for event in events])
 
 

@@ -63,7 +63,7 @@ def test_a_password_alone_is_not_enough_any_more(browser: Client, monkeypatch: p
     client = begin()
     assert not is_in(client)
     wrong = client.post("/login/code/", {"code": "123456"})
-    assert "The code is wrong" in wrong.content.decode()
+    assert "This code is wrong or was used already" in wrong.content.decode()
     assert not is_in(client)
     later = time.time() + 60  # a code counts once, so the next sign-in needs the next code
     monkeypatch.setattr("allauth.mfa.totp.internal.auth.time.time", lambda: later)

@@ -92,8 +92,76 @@ def test_an_invitation_is_made_shown_once_and_accepted(admin: User) -> None:
 @pytest.mark.parametrize("team", ["x", "0", "-1", "999", str(2**40), "9" * 50, "\u0661"])
 def test_a_team_that_is_none_is_refused(admin: User, team: str) -> None:
     answer = signed_in(admin).post("/people/invite/", {"role": "member", "team": team, "days": "7"})
-    assert answer.status_code == 302
+    assert answer.status_code == 422
     assert not Invitation.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"days": "0"}, "greater than or equal to 1"),
+        ({"days": ""}, "This field is required."),
+        ({"role": "king"}, "Select a valid choice"),
+        ({"note": "for\u202eEve"}, "At most 100 printable characters."),
+    ],
+)
+@pytest.mark.parametrize("where", ["people", "team"])
+def test_an_invitation_that_will_not_do_is_shown_again_where_it_was_written(
+    admin: User, where: str, changes: dict[str, str], sentence: str
+) -> None:
+    team = create_team(actor=actor_for(admin), name="red")
+    fields = {"role": "member", "team": str(team.pk), "days": "7", "note": "for Eve", "page": where, **changes}
+    answer = signed_in(admin).post("/people/invite/", fields)
+    page = answer.content.decode()
+    assert answer.status_code == 422
+    assert sentence in page
+    assert f"<title>{'red' if where == 'team' else 'People'}" in page
+    assert f'value="{fields["note"]}"' in page
+    assert not Invitation.objects.exists()
+
+
+def test_sending_an_invitation_again_makes_no_second_one(admin: User) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(admin)
+
+    def send(token: str) -> int:
+        fields = {"role": "member", "days": "7", "csrfmiddlewaretoken": token}
+        return client.post("/people/invite/", fields, headers={"referer": "http://testserver/people/"}).status_code
+
+    first, second = (read_token(client.get("/people/").content.decode()) for _ in range(2))
+    assert [send(first), send(first), send(second), send(second)] == [200, 302, 200, 302]
+    assert "was made already" in client.get("/people/").content.decode()
+    assert Invitation.objects.count() == 2
+
+
+def read_token(page: str) -> str:
+    found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "value", "sentence"),
+    [
+        ("/teams/", "name", "red", "There is a team red already."),
+        ("/teams/", "name", "", "A team needs a name of 1 to"),
+        ("/teams/{blue}/rename/", "name", "red", "There is a team red already."),
+        ("/teams/{blue}/members/", "username", "nobody", "There is no active user &#x27;nobody&#x27;."),
+        ("/teams/{blue}/members/", "username", "", "Write the name of a user."),
+    ],
+)
+def test_what_a_form_of_teams_is_refused_for_stands_beside_it(
+    admin: User, path: str, name: str, value: str, sentence: str
+) -> None:
+    create_team(actor=actor_for(admin), name="red")
+    blue = create_team(actor=actor_for(admin), name="blue")
+    answer = signed_in(admin).post(path.format(blue=blue.pk), {name: value})
+    page = answer.content.decode()
+    assert answer.status_code == 422
+    assert sentence in page
+    if value:
+        assert f'name="{name}" value="{value}"' in page
+    assert sorted(team.name for team in Team.objects.all()) == ["blue", "red"]
 
 
 def test_a_team_is_managed_by_its_manager(admin: User, member: User) -> None:
@@ -140,7 +208,9 @@ def test_administrators_make_name_and_delete_teams(admin: User, member: User) ->
     page = client.get(made).content.decode()
     assert "green" in page
     assert "manager" in page
-    refused = client.post(f"{made}members/", {"username": "nobody"}, headers={"referer": f"http://testserver{made}"})
+    refused = client.post(
+        f"/people/{member.pk}/role/", {"role": "king"}, headers={"referer": f"http://testserver{made}"}
+    )
     assert refused.headers["Location"] == made
     assert client.post(f"{made}delete/").headers["Location"] == "/teams/"
     assert not Team.objects.exists()
@@ -148,14 +218,16 @@ def test_administrators_make_name_and_delete_teams(admin: User, member: User) ->
 
 def test_a_refusal_leads_to_a_page_of_ours_only(admin: User) -> None:
     for referer in ("https://evil.example/x", "//evil.example", "http://testserver@evil.example/", "x"):
-        answer = signed_in(admin).post("/teams/", {"name": ""}, headers={"referer": referer})
+        answer = signed_in(admin).post(f"/people/{admin.pk}/role/", {"role": "king"}, headers={"referer": referer})
         assert answer.headers["Location"] == "/"
 
 
 @pytest.mark.parametrize("path", ["//evil.example/x", "///evil.example", "/\\evil.example"])
 def test_a_path_that_browsers_take_for_another_host_is_no_page_of_ours(admin: User, path: str) -> None:
     """An open redirect: without its host, http://testserver//evil.example/x is an address of another."""
-    answer = signed_in(admin).post("/teams/", {"name": ""}, headers={"referer": f"http://testserver{path}"})
+    answer = signed_in(admin).post(
+        f"/people/{admin.pk}/role/", {"role": "king"}, headers={"referer": f"http://testserver{path}"}
+    )
     assert answer.headers["Location"] == "/"
 
 
@@ -174,8 +246,8 @@ def test_ones_own_password_is_changed_by_the_profile_only(db: None) -> None:
 
 def test_a_name_with_a_character_that_databases_refuse_is_nobodys(admin: User, member: User) -> None:
     team, client = create_team(actor=actor_for(admin), name="red"), signed_in(admin)
-    for path, field in ((f"/teams/{team.pk}/members/", "username"), (f"/people/{member.pk}/delete/", "heir")):
-        assert client.post(path, {field: "a\0b"}).status_code == 302
+    assert client.post(f"/teams/{team.pk}/members/", {"username": "a\0b"}).status_code == 422
+    assert client.post(f"/people/{member.pk}/delete/", {"heir": "a\0b"}).status_code == 302
     assert User.objects.filter(pk=member.pk).exists()
     assert not team.members
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
+from django.test import Client
 
 from accounts.domain.actors import actor_for
 from accounts.models import AuditEntry, User
@@ -166,3 +167,20 @@ def test_who_left_gets_nothing_and_their_share_can_be_taken_back(
         assert answer.status_code == 400
         assert "not active any more" in answer.json()["details"]
     assert owner("DELETE", "instances/alpha/shares/users/mia").status_code == 204
+
+
+def test_only_who_manages_an_instance_sees_with_whom_it_was_shared(
+    alpha: Instance, operator: User, member: User, admin: User, api_of: ApiOf
+) -> None:
+    api_of(operator)("PUT", "instances/alpha/shares/users/ada", {"level": "use"})
+    api_of(operator)("PUT", "instances/alpha/shares/users/mia", {"level": "operate"})
+
+    def kinds_seen_by(person: User) -> set[str]:
+        return {event["kind"] for event in api_of(person)("GET", "instances/alpha/events").json()}
+
+    assert kinds_seen_by(operator) == kinds_seen_by(admin) == {"shared"}
+    assert kinds_seen_by(member) == set()
+    client = Client()
+    for person, sees in ((member, False), (operator, True)):
+        client.force_login(person)
+        assert ("ada may use it" in client.get("/instances/alpha/").content.decode()) is sees

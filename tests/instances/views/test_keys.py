@@ -53,13 +53,43 @@ def test_a_made_key_is_shown_once_and_works(member: User, client_of: ClientOf) -
     assert not SECRET.search(listed)
 
 
+def test_sending_a_form_again_makes_no_second_secret(member: User) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(member)
+
+    def send(path: str, token: str) -> int:
+        fields = {**FORM, "csrfmiddlewaretoken": token}
+        return client.post(path, fields, headers={"referer": "http://testserver/keys/"}).status_code
+
+    first, second = (read_token(client.get("/keys/new/").content.decode()) for _ in range(2))
+    assert [send("/keys/new/", first), send("/keys/new/", second), send("/keys/new/", first)] == [200, 200, 302]
+    assert "was done already" in client.get("/keys/").content.decode()
+    assert ApiKey.objects.count() == 2
+    key = ApiKey.objects.first()
+    assert key is not None
+    path = f"/keys/{key.pk}/rotate/"
+    assert send(path, first) == 200
+    key.refresh_from_db()
+    digest = key.key_hash
+    assert send(path, first) == 302
+    key.refresh_from_db()
+    assert key.key_hash == digest
+
+
+def read_token(page: str) -> str:
+    found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
+    assert found is not None
+    return found[1]
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
         ({"name": " "}, "Name is required."),
-        ({"permission_mode": "per_instance"}, "Instance IDs required when permission mode is"),
+        ({"name": "c\u202ei"}, "Name must be of printable characters."),
+        ({"permission_mode": "per_instance"}, "Tick at least one instance"),
         ({"instance_ids": ["9999"]}, "Select a valid choice"),
-        ({"expires_at": "2020-01-01"}, "Expiration time must be in future."),
+        ({"expires_at": "2020-01-01"}, "Choose tomorrow or a later day."),
         ({"expires_at": "soon"}, "Enter a valid date."),
         ({"limit_requests_day": "-1"}, "greater than or equal to 0"),
         ({"limit_requests_day": "9" * 30}, "A limit must be a number from 0 to"),
