@@ -76,9 +76,9 @@ class DomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's class
         try:
             self.delete_row(admin_actor(request), row)
         except self.refusals as error:
-            self.message_user(request, f"{name}: {error}", messages.ERROR)
+            self.message_user(request, f"Not deleted: {name}. {error}", messages.ERROR)
             return HttpResponseRedirect(reverse(f"{pages}_change", args=[object_id]))
-        self.message_user(request, f"{name} was deleted.")
+        self.message_user(request, f"Deleted: {name}.")
         return HttpResponseRedirect(reverse(f"{pages}_changelist"))
 
     def do_each(
@@ -91,9 +91,9 @@ class DomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's class
             try:
                 function(actor, row)
             except self.refusals as error:
-                self.message_user(request, f"{name}: {error}", messages.ERROR)
+                self.message_user(request, f"Not {done}: {name}. {error}", messages.ERROR)
             else:
-                self.message_user(request, f"{name} was {done}.")
+                self.message_user(request, f"{done.capitalize()}: {name}.")
 
 
 def admin_actor(request: HttpRequest) -> Actor:

@@ -40,7 +40,9 @@ def record_change(
         client_address=shorten(origin.address, 64),
         request_id=shorten(origin.request_id, 64),
         action=action,
-        target_type=type(target).__name__.lower() if target is not None else "",  # as Django names models
+        target_type=target.__class__.__name__.lower()
+        if target is not None
+        else "",  # type() of request.user is a proxy
         target_id=shorten(str(target.pk), 64) if target is not None and target.pk is not None else "",
         target_label=shorten(str(target), 200) if target is not None else "",
         before=None if before is None else mask_record(before),

@@ -72,7 +72,7 @@ def show_provider_error(request: HttpRequest) -> HttpResponse:
 def show_cancelled(request: HttpRequest) -> HttpResponse:
     """Say that somebody left the provider's page without signing in."""
     reason = "You left the provider's page without signing in."
-    return render(request, "accounts/setup_refused.html", {"reason": reason})
+    return render(request, "accounts/setup_refused.html", {"title": "You are not signed in", "reason": reason})
 
 
 def open_to_all(route: str, view: View, name: str) -> URLPattern:

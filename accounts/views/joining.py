@@ -55,8 +55,8 @@ def join(request: HttpRequest) -> HttpResponse:
     """Let somebody make an account without an invitation, where the settings allow it."""
     mode = settings.CORRAL.registration
     if mode == Registration.OFF:
-        reason = "Nobody can register here. Ask an administrator for an invitation."
-        return render(request, "accounts/setup_refused.html", {"reason": reason}, status=403)
+        said = {"title": "Registration is closed", "reason": "Ask an administrator for an invitation."}
+        return render(request, "accounts/setup_refused.html", said, status=403)
     if refusal := refuse_crowd(request):
         return refusal
     form = JoinForm(request.POST or None)

@@ -152,8 +152,8 @@ def test_the_stop_action_calls_the_domain_and_says_what_came_of_it(client: Clien
 
     first, second = act(client, Instance, "stop", stopped, away)
 
-    assert first == "beta was stopped."
-    assert second.startswith("gamma: The node main does not answer.")
+    assert first == "Stopped: beta."
+    assert second.startswith("Not stopped: gamma. The node main does not answer.")
     assert Instance.objects.get(name="beta").desired_state == DesiredState.STOPPED
     assert InstanceEvent.objects.filter(kind="stop", actor="user:ada", instance_name="beta").exists()
     assert list_entries() == [("instance.stop", "admin_site", "ada")]
@@ -167,7 +167,7 @@ def test_starting_goes_through_the_domain(client: Client, monkeypatch: pytest.Mo
 
     said = act(client, Instance, action, ready, disabled)
 
-    assert said == [f"alpha was {action}ed.", "beta: beta is disabled. Set disabled to false first."]
+    assert said == [f"{action.capitalize()}ed: alpha.", f"Not {action}ed: beta. beta is disabled. Set disabled to false first."]
     assert list_entries() == [(f"instance.{action}", "admin_site", "ada")]
 
 
@@ -186,10 +186,10 @@ def test_an_instance_is_deleted_gracefully_or_not_at_all(client: Client, monkeyp
 
     monkeypatch.setattr("instances.admin.delete_instance", delete_watched)
 
-    assert delete(client, stopped) == ["alpha was deleted."]
+    assert delete(client, stopped) == ["Deleted: alpha."]
     assert list_entries() == [("instance.delete", "admin_site", "ada")]
     (said,) = delete(client, running)
-    assert said.startswith("beta: The node main does not answer.")
+    assert said.startswith("Not deleted: beta. The node main does not answer.")
     assert Instance.objects.filter(name="beta").exists()
     assert depths == [0, 0]
 
@@ -198,28 +198,28 @@ def test_keys_are_revoked_and_deleted_by_the_domain(client: Client, admin: User)
     make_key(admin)
     key = ApiKey.objects.get()
 
-    assert act(client, ApiKey, "revoke", key) == [f"{key} was revoked."]
+    assert act(client, ApiKey, "revoke", key) == [f"Revoked: {key}."]
     key.refresh_from_db()
     assert key.revoked_at is not None
     assert list_entries() == [("key.revoke", "admin_site", "ada")]
-    assert delete(client, key) == [f"{key} was deleted."]
+    assert delete(client, key) == [f"Deleted: {key}."]
     assert list_entries() == [("key.delete", "admin_site", "ada")]
 
 
 def test_people_are_let_in_and_out_by_the_domain(client: Client, member: User) -> None:
-    assert act(client, User, "deactivate", member) == ["mia was deactivated."]
+    assert act(client, User, "deactivate", member) == ["Deactivated: mia."]
     member.refresh_from_db()
     assert not member.is_active
     assert list_entries() == [("user.deactivate", "admin_site", "ada")]
-    assert act(client, User, "activate", member) == ["mia was let in."]
+    assert act(client, User, "activate", member) == ["Let in: mia."]
     assert list_entries() == [("user.activate", "admin_site", "ada")]
 
 
 def test_the_last_administrator_stays(client: Client, admin: User) -> None:
     (said,) = act(client, User, "deactivate", admin)
-    assert "ada: " in said
+    assert said.startswith("Not deactivated: ada. ")
     (said,) = delete(client, admin)
-    assert "ada: " in said
+    assert said.startswith("Not deleted: ada. ")
 
     admin.refresh_from_db()
     assert admin.is_active
@@ -227,7 +227,7 @@ def test_the_last_administrator_stays(client: Client, admin: User) -> None:
 
 
 def test_people_are_deleted_by_the_domain(client: Client, operator: User) -> None:
-    assert delete(client, operator) == ["olga was deleted."]
+    assert delete(client, operator) == ["Deleted: olga."]
 
     assert not User.objects.filter(username="olga").exists()
     assert ("user.delete", "admin_site", "ada") in list_entries()
@@ -237,7 +237,7 @@ def test_teams_shares_limits_and_invitations_end_by_the_domain(client: Client, r
     assert delete(client, InstanceShare.objects.get()) != []
     assert list_entries() == [("instance.unshare", "admin_site", "ada")]
     invitation = Invitation.objects.get()
-    assert act(client, Invitation, "withdraw", invitation) == [f"{invitation} was withdrawn."]
+    assert act(client, Invitation, "withdraw", invitation) == [f"Withdrawn: {invitation}."]
     assert list_entries() == [("invitation.withdraw", "admin_site", "ada")]
     (said,) = act(client, Invitation, "withdraw", invitation)
     assert "There is no such invitation" in said

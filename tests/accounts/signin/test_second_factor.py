@@ -195,3 +195,16 @@ def test_the_admin_site_has_no_door_of_its_own(browser: Client) -> None:
 @pytest.mark.parametrize("path", ["/profile/app/", "/profile/app/remove/", "/profile/recovery-codes/new/"])
 def test_second_factors_are_for_who_is_signed_in(ada: User, path: str) -> None:
     assert Client().post(path).headers["Location"].startswith("/login/")
+
+
+def test_what_people_do_to_themselves_is_found_among_what_was_done_to_users(
+    browser: Client, django_capture_on_commit_callbacks: Any
+) -> None:
+    """The user of a request is a proxy, whose own type has another name."""
+    with django_capture_on_commit_callbacks(execute=True):  # allauth says it then
+        add_app(browser)
+    fields = {"old_password": PASSWORD, "password": "another long password", "password_again": "another long password"}
+    assert browser.post("/profile/password/", fields).status_code == 302
+    done = AuditEntry.objects.exclude(action="session.sign_in").values_list("action", "target_type")
+    assert {"user.add_second_factor", "user.set_password"} <= {action for action, _ in done}
+    assert {kind for _, kind in done} == {"user"}
