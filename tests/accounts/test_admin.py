@@ -167,7 +167,8 @@ def test_starting_goes_through_the_domain(client: Client, monkeypatch: pytest.Mo
 
     said = act(client, Instance, action, ready, disabled)
 
-    assert said == [f"{action.capitalize()}ed: alpha.", f"Not {action}ed: beta. beta is disabled. Set disabled to false first."]
+    refused = f"Not {action}ed: beta. beta is disabled. Set disabled to false first."
+    assert said == [f"{action.capitalize()}ed: alpha.", refused]
     assert list_entries() == [(f"instance.{action}", "admin_site", "ada")]
 
 
