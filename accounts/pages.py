@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
 from django.contrib import messages
@@ -49,7 +49,7 @@ def require_person(
         if request.user.is_authenticated or not settings.CORRAL.require_management_auth:
             return view(request, *args, **kwargs)
         if request.htmx:
-            current = urlsplit(request.htmx.current_url or "")
+            current = split_address(request.htmx.current_url or "")
             back = redirect_to_login(current._replace(scheme="", netloc="").geturl() or "/")
             return HttpResponse(status=401, headers={"HX-Redirect": back.url})
         return redirect_to_login(request.get_full_path() if request.method == "GET" else resolve_url("/"))
@@ -116,9 +116,17 @@ def refuse_for_now(request: HttpRequest) -> HttpResponse:
     return response
 
 
+def split_address(text: str) -> SplitResult:
+    """Return the parts of an address that a client names; empty ones when it is none (``http://[``)."""
+    try:
+        return urlsplit(text)
+    except ValueError:
+        return urlsplit("")
+
+
 def came_from(request: HttpRequest) -> str:
     """Return the page of ours that an action was asked from, the first page if that is not known."""
-    referer = urlsplit(request.headers.get("Referer", ""))
+    referer = split_address(request.headers.get("Referer", ""))
     is_ours = referer.netloc == request.get_host() and referer.path.startswith("/") and referer.path != request.path
     is_ours = is_ours and url_has_allowed_host_and_scheme(referer.path, None)  # a path like //example.org is an address
     return referer._replace(scheme="", netloc="", fragment="").geturl() if is_ours else resolve_url("/")

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db.models import QuerySet
 
 from accounts.domain.actors import Actor
+from accounts.domain.rights import is_restricted
 from instances.backends.registry import get_backend
 from instances.domain.names import check_name
 from instances.enums import ShareLevel
@@ -98,6 +99,16 @@ def require_level(actor: Actor, instance: Instance, level: ShareLevel) -> None:
         raise PermissionDenied(f"You may not {verb} {instance.name}. Ask its owner or an administrator.")
 
 
+def require_right_to_share(actor: Actor, instance: Instance) -> None:
+    """Raise PermissionDenied unless the actor may share the instance and give it away.
+
+    That needs the level ``manage``, and no key that is less than its owner: what it gave would outlast it.
+    """
+    require_level(actor, instance, ShareLevel.MANAGE)
+    if actor.key is not None and is_restricted(actor.key):
+        raise PermissionDenied("A key that ends or is limited in any way can't share instances or give them away.")
+
+
 def require_starter(actor: Actor, instance: Instance, state: str = "is not running") -> None:
     """Raise PermissionDenied when the actor's key may start nothing. ``state`` says why the instance would be started.
 
@@ -120,9 +131,13 @@ def check_options_allowed(
 ) -> None:
     """Raise PermissionDenied naming the first option that only an administrator may set so.
 
-    What already stands in ``before`` was granted when it was set and may stay.
+    A key that is limited to instances sets none of these either: a program that it started could use the others. A
+    key that may not start sets nothing to be started with Corral. What already stands in ``before`` was granted when
+    it was set and may stay.
     """
-    if actor.is_admin:
+    if options.get("preload") and not (before and before.options.get("preload")) and not actor.can_start:
+        raise refuse_option("preload", "Corral would start it, and this key may not start instances")
+    if actor.is_admin and not actor.is_limited_to_instances:
         return
     backend = get_backend(backend_type)
     granted: Mapping[str, Any] = before.options if before and before.backend_type == backend_type else {}

@@ -12,7 +12,7 @@ from accounts.domain.actors import Actor
 from accounts.domain.audit import read_fields, record_change
 from accounts.events import announce_keys_changed
 from accounts.models import User
-from instances.domain.access import has_level, require_level
+from instances.domain.access import has_level, require_level, require_right_to_share
 from instances.domain.lifecycle import lock_row
 from instances.domain.transitions import record_event
 from instances.enums import ShareLevel
@@ -63,7 +63,7 @@ def share_instance(*, actor: Actor, instance: Instance, holder: User | Group, le
     Counts at once, everywhere. Needs the level ``manage``. Raises PermissionDenied, InstanceNotFound, or InvalidShare
     for the owner, who may do everything as it is, and for people who are not active any more.
     """
-    require_level(actor, instance, ShareLevel.MANAGE)
+    require_right_to_share(actor, instance)
     if isinstance(holder, User):
         check_active("user", holder)
     with transaction.atomic():
@@ -86,7 +86,7 @@ def unshare_instance(*, actor: Actor, instance: Instance, holder: User | Group) 
 
     Needs the level ``manage``. Raises PermissionDenied or InstanceNotFound.
     """
-    require_level(actor, instance, ShareLevel.MANAGE)
+    require_right_to_share(actor, instance)
     with transaction.atomic():
         row = lock_row(instance.pk)
         if share := row.shares.filter(**held_by(holder)).first():
@@ -102,7 +102,7 @@ def change_owner(*, actor: Actor, instance: Instance, owner: User) -> Instance:
     What an administrator has granted stays granted. Needs the level ``manage``. Raises PermissionDenied,
     InstanceNotFound, or InvalidShare for somebody who can't sign in any more.
     """
-    require_level(actor, instance, ShareLevel.MANAGE)
+    require_right_to_share(actor, instance)
     check_active("owner", owner)
     with transaction.atomic():
         row = lock_row(instance.pk)

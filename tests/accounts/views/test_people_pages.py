@@ -231,6 +231,15 @@ def test_a_path_that_browsers_take_for_another_host_is_no_page_of_ours(admin: Us
     assert answer.headers["Location"] == "/"
 
 
+@pytest.mark.parametrize("address", ["http://[", "http://[::1", "//\\[", "http://testserver:99999999/"])
+def test_an_address_that_is_none_leads_to_the_first_page(admin: User, address: str) -> None:
+    refused = signed_in(admin).post(f"/people/{admin.pk}/role/", {"role": "king"}, headers={"referer": address})
+    assert refused.status_code == 302
+    gone = Client().get("/", headers={"hx-request": "true", "hx-current-url": address})
+    assert gone.status_code == 401
+    assert gone.headers["HX-Redirect"].startswith("/login/?next=/")
+
+
 def test_ones_own_password_is_changed_by_the_profile_only(db: None) -> None:
     """The page for other people's asks for no password, so whoever found a browser open could take the account."""
     ada = create_admin(username="ada", password=PASSWORD)
