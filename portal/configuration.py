@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from accounts.domain.masking import MASK, SECRET_NAME, mask_secrets
+from accounts.domain.masking import MASK, SECRET_NAME, mask_secrets, mask_text
 from instances.backends.base import Backend
 from instances.backends.registry import BACKENDS
 from instances.domain.launch import read_backend_settings
@@ -112,6 +112,6 @@ def mask_arguments(arguments: Sequence[str]) -> list[str]:
         if assignment and SECRET_NAME.search(assignment[1]):
             shown.append(f"{assignment[1]}={MASK}")
         else:
-            shown.append(MASK if hide_next and not argument.startswith("-") else argument)
+            shown.append(MASK if hide_next and not argument.startswith("-") else mask_text(argument))
         hide_next = argument.startswith("-") and not assignment and bool(SECRET_NAME.search(argument))
     return shown

@@ -9,17 +9,20 @@ from typing import Any
 MASK = "********"
 SECRET_NAME = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
 """Names of variables and settings whose value may be a secret; wide, as anybody may invent one."""
-SECRET_OPTION = re.compile(r"((^|_)(api_?key|key|token|secret|password|passwd)|^hft)$", re.IGNORECASE)
+SECRET_OPTION = re.compile(
+    r"((^|_)(api_?key|key|token|secret|passw(or)?d|passphrase|credentials?|auth(orization)?|cookies?)|^hft)$",
+    re.IGNORECASE,
+)
 """Options whose value is a secret itself; ``max_tokens`` and ``tokenizer`` are none. ``hft`` is llama.cpp's."""
 INNER_SECRET = re.compile(
-    r"((?<!\S)--?(?:[\w-]*[-_])?(?i:api-?key|key|token|secret|password|passwd|hft)(?:=|\s+)"
+    r"((?<!\S)--?(?:[\w-]*[-_])?(?i:api-?key|key|token|secret|password|passwd|credentials?|auth|hft)(?:=|\s+)"
     r"|\b(?:\w*_)?(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD)="
     r"|\b(?i:bearer|basic)\s+)"
     r"(\"[^\"]*\"|'[^']*'|[^\s\"';]+)"
 )
 """A secret inside a longer text, such as a script or a header: behind a flag, a variable or a scheme's name."""
 SECRET_FIELD = re.compile(
-    rf"{SECRET_OPTION.pattern}|_hash$|(credentials?|passphrase|authorization|cookies?|session_key|recovery_codes?)$",
+    rf"{SECRET_OPTION.pattern}|_hash$|(session_key|recovery_codes?)$",
     re.IGNORECASE,
 )
 """Fields of a record that hold a secret, or what opens something as a secret does."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from accounts.domain.masking import MASK, mask_secrets
+from accounts.domain.masking import MASK, SECRET_NAME, mask_record
 from instances.domain.serving import SERVING_OPTIONS
 from instances.models import Instance
 
@@ -17,7 +17,8 @@ OPTION_ORDER = (
 def describe_options(instance: Instance, *, with_secrets: bool) -> dict[str, Any]:
     """Return the full options, defaults filled in, the port among ``backend_options``; unset ones are left out.
 
-    Without ``with_secrets`` the values of variables and engine options whose names speak of secrets are masked.
+    Without ``with_secrets`` the values of variables and engine options whose names speak of secrets are masked, and so
+    is what stands inside texts as a secret does: in a command, a preset file, an address.
     """
     stored = instance.options
     backend_options = {**stored.get("backend_options", {}), "port": instance.port}
@@ -31,7 +32,7 @@ def describe_options(instance: Instance, *, with_secrets: bool) -> dict[str, Any
     }
     shown |= {name: stored[name] for name in OPTION_ORDER if name in stored}
     if not with_secrets:
-        shown["backend_options"] = mask_secrets(backend_options)
+        shown = mask_record(shown, hides=SECRET_NAME)
         if "environment" in shown:
             shown["environment"] = dict.fromkeys(shown["environment"], MASK)
     if instance.group:

@@ -184,3 +184,28 @@ def test_only_who_manages_an_instance_sees_with_whom_it_was_shared(
     for person, sees in ((member, False), (operator, True)):
         client.force_login(person)
         assert ("ada may use it" in client.get("/instances/alpha/").content.decode()) is sees
+
+
+def test_who_may_only_use_an_instance_reads_no_secret_in_its_options(
+    alpha: Instance, operator: User, member: User, api_of: ApiOf
+) -> None:
+    """Whatever name or text they hide in; who manages it reads what they wrote."""
+    secret = "sesame-4711"
+    alpha.options = {
+        "preset_ini": f"[a]\nmodel = a.gguf\napi-key = {secret}\n",
+        "environment": {"PLAIN": secret},
+        "backend_options": {
+            "model": f"https://anna:{secret}@models.example/a.gguf",
+            "api_key": [secret],
+            "credentials": secret,
+            "extra_args": {"header": f"Authorization: Bearer {secret}", "auth": secret},
+            "command": f"serve --port 1 --hf-token {secret} --password={secret}",
+        },
+    }
+    alpha.save()
+    share(alpha, member, "use")
+    for path in ("instances/alpha", "instances"):
+        assert secret not in api_of(member)("GET", path).content.decode()
+        assert secret in api_of(operator)("GET", path).content.decode()
+    shown = api_of(member)("GET", "instances/alpha").json()["options"]["backend_options"]
+    assert shown["model"] == "https://anna:********@models.example/a.gguf"
