@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, cast
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -51,6 +52,19 @@ class DomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's class
         """Administrators, where the domain can do it."""
         return self.delete_row is not None and super().has_delete_permission(request, obj)
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Return the row of this number, None for what is none; Django asks the database for any."""
+        return super().get_object(request, object_id, from_field) if is_row_number(object_id) else None
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        """Show rows or act on the chosen ones; what is no number of any is not chosen."""
+        if request.method == "POST":
+            sent = request.POST.copy()
+            chosen = [text for text in sent.getlist(ACTION_CHECKBOX_NAME) if is_row_number(str(text))]
+            sent.setlist(ACTION_CHECKBOX_NAME, chosen)
+            request.POST = sent  # type: ignore[assignment]  # Django's own type is of an immutable one
+        return super().changelist_view(request, extra_context)
+
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Leave out Django's own deletion of many, which asks no domain function."""
         return {name: action for name, action in super().get_actions(request).items() if name != "delete_selected"}
@@ -94,6 +108,11 @@ class DomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's class
                 self.message_user(request, f"Not {done}: {name}. {error}", messages.ERROR)
             else:
                 self.message_user(request, f"{done.capitalize()}: {name}.")
+
+
+def is_row_number(text: str) -> bool:
+    """Whether a text is a number that a row can have."""
+    return text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 2**63
 
 
 def admin_actor(request: HttpRequest) -> Actor:

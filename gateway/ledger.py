@@ -159,7 +159,9 @@ def _make_row(
     sums: dict[tuple[int, int, int, int], list[Any]],
 ) -> tuple[Any, ...]:
     """The row for an entry, which is added to `sums` too."""
-    user_name, key_name = users.get(entry.user_id), keys.get(entry.key_id)
+    has_user, has_key = entry.user_id in users, entry.key_id in keys
+    user_name = users[entry.user_id] if has_user else _clean(entry.user_name, 150)
+    key_name = keys[entry.key_id] if has_key else _clean(entry.key_name, 150)
     instance_name = _clean(entry.instance_name, 50)
     duration_ms = _bound(entry.duration_ms)
     place = (
@@ -170,7 +172,7 @@ def _make_row(
     )
     total = sums.get(place)
     if total is None:
-        total = sums[place] = [user_name or "", key_name or "", instance_name, 0, 0, 0, 0, 0, 0, 0]
+        total = sums[place] = [user_name, key_name, instance_name, 0, 0, 0, 0, 0, 0, 0]
     total[3] += 1
     if entry.outcome == "upstream_lost" or (entry.status >= 400 and entry.status != CLIENT_CLOSED_REQUEST):
         total[4] += 1
@@ -183,10 +185,10 @@ def _make_row(
     return (
         entry.request_id,
         _to_time(entry.finished_at),
-        entry.user_id if user_name is not None else None,
-        entry.key_id if key_name is not None else None,
-        user_name or "",
-        key_name or "",
+        entry.user_id if has_user else None,
+        entry.key_id if has_key else None,
+        user_name,
+        key_name,
         _clean(entry.client_address, 64),
         entry.instance_id,
         instance_name,

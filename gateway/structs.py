@@ -27,6 +27,9 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     kind: PrincipalKind
     key_id: int | None = None
     user_id: int | None = None
+    key_name: str = ""
+    """With its first characters, as the activity shows it; both names are kept for when the rows are gone."""
+    user_name: str = ""
     instances: frozenset[int] | None = frozenset()
     """Ids of the instances this principal may use; None means all, present and future."""
     expires_at: float | None = None

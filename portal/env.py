@@ -382,7 +382,7 @@ def convert(field: msgspec.structs.FieldInfo, value: object) -> Any:
         elif "dict[" in kind:
             pairs = [pair for pair in value.split(",") if pair.strip()]
             if any("=" not in pair for pair in pairs):
-                raise SettingsError(f"{name} must look like name=value,name=value, not {value!r}.")
+                raise SettingsError(f"{name} must look like name=value,name=value.")  # its values may be secrets
             value = {key.strip(): text.strip() for key, text in (pair.split("=", 1) for pair in pairs)}
         elif "bool" in kind:
             value = {

@@ -28,4 +28,10 @@ def load_principal(session: str) -> Principal | None:
     usable = None
     if not actor.user.is_operator:
         usable = frozenset(visible_instances(actor).values_list("pk", flat=True))
-    return Principal(kind="session", user_id=actor.user.pk, instances=usable, quotas=find_quotas(actor.user))
+    return Principal(
+        kind="session",
+        user_id=actor.user.pk,
+        user_name=actor.user.get_username(),
+        instances=usable,
+        quotas=find_quotas(actor.user),
+    )

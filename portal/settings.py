@@ -77,6 +77,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "portal.middleware.secure_cookies",
+    "portal.middleware.explain_methods",
     "csp.middleware.CSPMiddleware",
     "accounts.middleware.note_origin",
     "django.contrib.sessions.middleware.SessionMiddleware",

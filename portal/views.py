@@ -8,8 +8,8 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import render
 from django.template.loader import get_template
-from django.views import defaults
 from django.views.decorators.http import require_safe
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -146,7 +146,7 @@ def show_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBa
     """Answer an unknown address: JSON below ``/api/``, a page elsewhere."""
     if is_api(request):
         return error_response("not_found", f"There is nothing at {request.path}", status=404)
-    return defaults.page_not_found(request, exception)
+    return render(request, "404.html", status=404)  # Django's own view reads the body, which may be unreadable
 
 
 def show_server_error(request: HttpRequest) -> HttpResponseBase:

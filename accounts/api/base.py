@@ -74,8 +74,9 @@ class ManagementView(APIView):
         return Response(status=200 if "Access-Control-Request-Method" in request.headers else 204)
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
-        """Add what lets other sites' pages read the answer."""
+        """Add what lets other sites' pages read the answer, and keep it out of every cache."""
         final = super().finalize_response(request, response, *args, **kwargs)
+        final.setdefault("Cache-Control", "no-store")
         add_cors_headers(request, final)
         return final
 

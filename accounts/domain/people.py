@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from accounts.domain.actors import Actor
-from accounts.domain.administrators import require_another_administrator
+from accounts.domain.administrators import AUTOMATION, require_another_administrator
 from accounts.domain.audit import read_fields, record_change
 from accounts.domain.rights import require_admin, require_admin_to_change
 from accounts.domain.sessions import end_sessions
@@ -53,6 +53,8 @@ def save_new_user(user: User, password: str | None) -> None:
         validate_password(password, user)
         user.set_password(password)
     user.full_clean()
+    if user.username.lower() == AUTOMATION:
+        raise ValidationError({"username": f"The name {AUTOMATION} is kept for Corral itself. Choose another one."})
     if User.objects.filter(username__iexact=user.username).exists():  # people sign in by it in any case
         raise ValidationError({"username": "A user with that username already exists."})
     try:

@@ -6,7 +6,7 @@ import secrets
 
 from django.core import signing
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import connection, transaction
 
 from accounts.domain.actors import CORRAL, actor_for
 from accounts.domain.administrators import AUTOMATION
@@ -43,8 +43,12 @@ def check_setup_token(token: str) -> None:
 
 def create_first_admin(*, token: str, username: str, password: str) -> User:
     """Make the first administrator by a set-up link; raise SetupRefused or ValidationError."""
-    check_setup_token(token)
-    return create_admin(username=username, password=password)
+    with transaction.atomic():
+        if connection.vendor == "postgresql":  # SQLite lets one transaction write at a time anyway
+            with connection.cursor() as cursor:
+                cursor.execute("LOCK TABLE accounts_user IN SHARE ROW EXCLUSIVE MODE")
+        check_setup_token(token)  # of several who send it at once, one is the first
+        return create_admin(username=username, password=password)
 
 
 def create_admin(*, username: str, password: str) -> User:

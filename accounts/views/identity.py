@@ -52,7 +52,7 @@ def from_provider(view: View) -> View:
             raise Http404("A provider can be used for signing in only.")
         try:
             return view(request, provider_id)
-        except (KeyError, TypeError, ValueError, OSError, SocialApp.DoesNotExist) as error:
+        except (KeyError, TypeError, ValueError, OSError, RecursionError, SocialApp.DoesNotExist) as error:
             if isinstance(error, SocialApp.DoesNotExist):
                 raise Http404("There is no such provider.") from None
             logger.warning("signing in by %s failed", provider_id, exc_info=error)

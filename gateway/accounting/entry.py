@@ -51,6 +51,9 @@ class RequestEntry(msgspec.Struct, frozen=True, gc=False):
     first_byte_ms: int | None
     """From the request's arrival to the head of the answer."""
     duration_ms: int
+    user_name: str = ""
+    """As it was when the request was let in: its person and key may be gone when it is stored."""
+    key_name: str = ""
 
 
 def next_request_id() -> str:
@@ -116,4 +119,6 @@ def make_entry(exchange: Exchange) -> RequestEntry:
         int(exchange.queued_s * 1000),
         int((first_byte_s - received_s) * 1000) if first_byte_s is not None else None,
         int((ended_s - received_s) * 1000),
+        principal.user_name if principal is not None else "",
+        principal.key_name if principal is not None else "",
     )

@@ -321,3 +321,17 @@ def test_people_sign_in_and_change_passwords_where_everybody_does(client: Client
     admin.refresh_from_db()
     assert admin.check_password(SECRET)
     assert "password_change" not in client.get("/admin/").content.decode()
+
+
+@pytest.mark.parametrize("number", ["x", "", "-1", "99999999999999999999", "9" * 30, "\0", "\u0661"])
+def test_what_is_no_row_is_not_found_and_not_acted_upon(client: Client, rows: None, number: str) -> None:
+    AuditEntry.objects.all().delete()
+    for model, action in ((ApiKey, "revoke"), (Invitation, "withdraw"), (User, "deactivate"), (Instance, "start")):
+        chosen = {"action": action, "_selected_action": [number]}
+        answer = client.post(reverse(f"{named(model)}_changelist"), chosen, follow=True)
+        assert answer.status_code == 200
+    assert list_entries() == []
+    if number and number != "\0":
+        for model in (Team, ApiKey, User, Instance):
+            for page in ("change", "delete", "history"):
+                assert client.get(reverse(f"{named(model)}_{page}", args=[number])).status_code == 302

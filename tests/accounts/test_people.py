@@ -15,7 +15,7 @@ from accounts.domain.actors import actor_for, console_actor
 from accounts.domain.invitations import accept_invitation, create_invitation, register, withdraw_invitation
 from accounts.domain.keys import find_key
 from accounts.domain.leaving import activate_user, deactivate_user, delete_user
-from accounts.domain.people import change_role, create_user, find_user
+from accounts.domain.people import change_role, create_user, find_user, save_new_user
 from accounts.domain.setup import owner_of_automation
 from accounts.domain.teams import create_team, set_manager
 from accounts.enums import Role
@@ -244,3 +244,12 @@ def test_registering_depends_on_the_setting(admin: User, change_settings: Callab
     assert other.post("/register/", {**fields, "username": "mallory"}).headers["Location"] == "/"
     assert User.objects.get(username="mallory").role == Role.MEMBER
     assert other.get("/profile/").status_code == 200
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", ["system", "System", "SYSTEM"])
+def test_the_name_of_corrals_own_user_is_nobodys(name: str) -> None:
+    """With it somebody else would stand where the owner of keys from settings is made, and Corral would not start."""
+    with pytest.raises(ValidationError, match="kept for Corral itself"):
+        save_new_user(User(username=name), "a long enough password")
+    assert owner_of_automation().username == "system"

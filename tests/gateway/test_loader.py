@@ -154,7 +154,8 @@ def test_instances_come_by_name_in_one_query(django_assert_num_queries: DjangoAs
 def test_an_operators_key_opens_every_instance_present_and_future(operator: User, kind: KeyKind) -> None:
     key = make_key(operator, kind)
     row = ApiKey.objects.get()
-    assert find(key) == Principal(kind=kind.value, key_id=row.pk, user_id=operator.pk, instances=None)
+    names = {"key_name": str(row), "user_name": "olga"}
+    assert find(key) == Principal(kind=kind.value, key_id=row.pk, user_id=operator.pk, instances=None, **names)
 
 
 def test_a_members_key_opens_what_they_own_and_what_is_shared_with_them(member: User, operator: User) -> None:

@@ -148,7 +148,8 @@ def test_swagger_ui_needs_nothing_from_elsewhere_and_no_inline_script(db: None) 
     assert page.status_code == 200
     assert "script-src 'self'" in page.headers["Content-Security-Policy"]
     assert not re.search(r"<script(?![^>]*src=)|<style|https?://| on\w+=", text)
-    scripts = re.findall(r'(?:src|href)="([^"]+)"', text)
+    assert '<a href="/">Back to Corral</a>' in text
+    scripts = re.findall(r'<(?:script|link)[^>]* (?:src|href)="([^"]+)"', text)
     assert scripts
     for url in scripts:
         path = url.replace("&amp;", "&")

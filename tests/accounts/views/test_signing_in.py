@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
 
-from accounts.domain.setup import create_admin, make_setup_token
+from accounts.domain.setup import create_admin, create_first_admin, make_setup_token
 from accounts.enums import Role
+from accounts.errors import SetupRefused
 from accounts.models import User
 from tests.factories import make_user
 
@@ -104,3 +107,48 @@ def test_a_wrong_link_makes_nobody(token: str) -> None:
     answer = Client().post(f"/setup/{token}/", {"username": "eve", "password": PASSWORD, "password_again": PASSWORD})
     assert answer.status_code == 403
     assert not User.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_several_who_send_the_set_up_link_at_once_one_becomes_administrator() -> None:
+    token, barrier, refused = make_setup_token(), threading.Barrier(4), []
+
+    def take(number: int) -> None:
+        barrier.wait()
+        try:
+            create_first_admin(token=token, username=f"first{number}", password=PASSWORD)
+        except SetupRefused:
+            refused.append(number)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=take, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert (User.objects.filter(role=Role.ADMIN).count(), len(refused)) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"x", "multipart/form-data"),
+        (b"a=b", "application/x-www-form-urlencoded; charset=utf-16"),
+        (b"&".join(b"a%d=1" % number for number in range(1500)), "application/x-www-form-urlencoded"),
+    ],
+)
+def test_an_unknown_page_is_not_found_whatever_is_sent_to_it(body: bytes, kind: str) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(make_user("ada", Role.ADMIN))
+    client.get("/profile/")
+    answer = client.generic("POST", "/nothing/", body, content_type=kind)
+    assert answer.status_code == 404
+    assert "There is nothing here" in answer.content.decode()
+
+
+@pytest.mark.parametrize(("method", "path"), [("OPTIONS", "/health"), ("TRACE", "/readyz"), ("DELETE", "/login/")])
+def test_a_wrong_method_is_answered_with_the_right_ones(method: str, path: str) -> None:
+    answer = Client().generic(method, path)
+    assert answer.status_code == 405
+    assert answer.content.decode() == f"{method} can't be used here. Use {answer.headers['Allow']}.\n"

@@ -15,8 +15,9 @@ from django.db import OperationalError, connection, transaction
 
 from accounts.domain.key_use import note_keys_used
 from accounts.models import ApiKey, HourlyUsage, RequestRecord, User
-from gateway.accounting import Recorder, RequestEntry
+from gateway.accounting import Recorder, RequestEntry, entry
 from gateway.ledger import note_keys, write_requests
+from gateway.loader import find_principal
 from tests.factories import make_key, make_user
 from tests.gateway.accounting.entries import make_entry, make_exchange
 from tests.gateway.harness import wait_until
@@ -62,7 +63,7 @@ def test_a_request_is_stored_with_everything_and_the_names_of_its_time() -> None
     plain = {
         name: getattr(row, name)
         for name in RequestEntry.__struct_fields__
-        if name not in ("finished_at", "prompt_per_second")
+        if name not in ("finished_at", "prompt_per_second", "user_name", "key_name")
     }
     assert plain == {name: getattr(entry, name) for name in plain}
     assert row.finished_at == datetime(2026, 3, 4, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -139,6 +140,21 @@ def test_people_and_keys_that_are_gone_leave_their_requests_and_the_sums_names()
     total = HourlyUsage.objects.get()
     assert (total.user_id, total.key_id, total.requests, total.user_name) == (*ids.values(), 2, "mia")
     assert total.key_name
+
+
+def test_a_request_in_work_when_its_person_and_key_are_deleted_keeps_their_names() -> None:
+    """Or whoever misused a key could wipe it from the trace by deleting it meanwhile."""
+    user = make_user("mia")
+    make_key(user)
+    key = ApiKey.objects.get()
+    principal = find_principal(key.key_hash)
+    assert principal is not None
+    exchange = make_exchange(principal=principal)
+    user.delete()
+    write_requests([entry.make_entry(exchange)])
+    row, total = RequestRecord.objects.get(), HourlyUsage.objects.get()
+    assert (row.user, row.key, row.user_name, row.key_name) == (None, None, "mia", str(key))
+    assert (total.user_name, total.key_name) == ("mia", str(key))
 
 
 def test_a_person_deleted_between_look_up_and_insert_costs_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
