@@ -15,7 +15,7 @@ from django.urls import path
 from instances.errors import InstanceError
 from instances.events import GROUP
 from instances.logs.access import Credentials, LogQuery, list_visible_ids, open_log, read_query
-from instances.logs.cancellation import keep_cancellation
+from instances.logs.cancellation import keep_cancellation, wait_briefly
 from instances.logs.database import run_query
 from instances.logs.follower import Follower
 from instances.logs.frames import JsonWriter
@@ -122,8 +122,7 @@ class EventsConsumer(PushConsumer):
         next_check = loop.time() + CHECK_S
         try:
             while True:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), max(0.0, next_check - loop.time()))
+                await wait_briefly(self._wake, max(0.0, next_check - loop.time()))
                 if loop.time() >= next_check:  # events that keep coming must not put it off
                     next_check = loop.time() + CHECK_S
                     self._is_stale = True

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from pathlib import Path
 
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from instances.logs.cancellation import wait_briefly
 from instances.logs.files import last_lines
 from instances.logs.growing import GrowingLog
 from instances.logs.parts import list_parts, read_from
@@ -94,8 +94,7 @@ class LogPump:
             except (RedisError, OSError) as error:
                 self._note_trouble(error)
                 pause = RETRY_S
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._finishing.wait(), pause)
+            await wait_briefly(self._finishing, pause)
 
     async def _copy_available(self) -> bool:
         """Copy what the file holds beyond the stream; return whether there was anything."""

@@ -8,7 +8,6 @@ model what that one prints; without an id it is ``proxy``. Older text comes firs
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine
@@ -32,6 +31,7 @@ from instances.logs.answers import (
     start_stream,
     stream_until_gone,
 )
+from instances.logs.cancellation import wait_briefly
 from instances.logs.database import run_query
 from instances.logs.errors import LogUnavailable, UnknownLogger
 from instances.logs.follower import Follower
@@ -116,8 +116,7 @@ async def _open_messages(credentials: Credentials, *, with_history: bool) -> Str
                 if text:
                     await write(text)
                 await asyncio.sleep(PAUSE_S)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(hint.wait(), LOOK_S)
+                await wait_briefly(hint, LOOK_S)
                 hint.clear()
                 try:
                     text = await run_query(reader.read_new)

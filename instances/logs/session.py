@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -12,6 +11,7 @@ from django import db
 
 from instances.errors import InstanceError
 from instances.logs.access import Credentials, LogAccess, check_access
+from instances.logs.cancellation import end_tasks, wait_briefly
 from instances.logs.database import run_query
 from instances.logs.follower import Follower
 from instances.logs.hub import LogHub, get_hub
@@ -47,9 +47,7 @@ async def run_while_allowed(work: Coroutine[Any, Any, None], check: Callable[[],
             return None
         return guard.result()
     finally:
-        working.cancel()
-        guard.cancel()
-        await asyncio.gather(working, guard, return_exceptions=True)
+        await end_tasks(working, guard)
 
 
 async def _wait_until_refused(hub: LogHub, check: Callable[[], object]) -> InstanceError:
@@ -57,8 +55,7 @@ async def _wait_until_refused(hub: LogHub, check: Callable[[], object]) -> Insta
     stop_listening = hub.on_access_change(changed.set)
     try:
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), CHECK_S)
+            await wait_briefly(changed, CHECK_S)
             changed.clear()
             try:
                 await run_query(check)

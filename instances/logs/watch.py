@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from django import db
 
+from instances.logs.cancellation import wait_briefly
 from instances.logs.database import run_query
 from instances.logs.text import RunInfo
 from instances.models import Instance, Run
@@ -67,5 +67,4 @@ class InstanceWatch:
                 logger.warning("instance %d: its runs can't be read, trying again: %s", self.instance_id, error)
             for listener in list(self.listeners):
                 listener()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hint.wait(), LOOK_S)
+            await wait_briefly(self._hint, LOOK_S)

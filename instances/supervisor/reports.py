@@ -15,7 +15,7 @@ import psutil
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from instances.logs.cancellation import keep_cancellation
+from instances.logs.cancellation import keep_cancellation, wait_briefly
 
 logger = logging.getLogger(__name__)
 
@@ -184,10 +184,7 @@ class GatewayReports:
     async def wait_for_news(self, timeout_s: float) -> None:
         """Return at the next report, or after the time."""
         self._news.clear()
-        try:
-            await asyncio.wait_for(self._news.wait(), timeout_s)
-        except TimeoutError:
-            return
+        await wait_briefly(self._news, timeout_s)
 
 
 def is_running_here(name: str) -> bool:

@@ -22,6 +22,7 @@ from instances.domain.swap_policy import make_policy
 from instances.domain.transitions import transition
 from instances.domain.wake import wake_channel
 from instances.enums import ACTIVE, DesiredState, State
+from instances.logs.cancellation import wait_briefly
 from instances.models import Instance
 from instances.redis import async_redis_client
 from instances.supervisor import work
@@ -165,8 +166,7 @@ class Supervisor:
             except Exception:
                 logger.exception("a look at the node failed; looking again in %s s", TICK_S)
                 await asyncio.sleep(TICK_S)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(0.0, self._look_again_at - time.monotonic()))
+            await wait_briefly(self._wake, max(0.0, self._look_again_at - time.monotonic()))
 
     def _look_again(self, at: float) -> None:
         """Look again at this monotonic time at the latest."""

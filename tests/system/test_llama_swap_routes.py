@@ -9,7 +9,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.system.stack import ADMIN, PASSWORD, Stack, texts
+from tests.system.stack import ADMIN, PASSWORD, Stack, poll, texts
 
 pytestmark = pytest.mark.any_database
 
@@ -48,12 +48,17 @@ def test_unload_answers_after_everything_has_stopped_and_requests_were_finished(
     assert {corral.get(name)["state"] for name in ("a", "b")} == {"stopped"}
 
 
+def is_stopping(corral: Stack) -> bool:
+    running = corral.api.get("/running?detail=1").json()["running"]
+    return [model["state"] for model in running] == ["stopping"]
+
+
 def test_a_request_during_an_unload_is_served_after_a_restart(corral: Stack) -> None:
     """llama-swap issue 946: the two deadlocked."""
     corral.run_now("m", flags={"ignore_term": True})
     stopping = threading.Thread(target=corral.api.post, args=("/api/models/unload/m",), kwargs={"timeout": 60})
     stopping.start()
-    corral.wait_for("m", "stopping")
+    poll(lambda: is_stopping(corral), what="the gateway's news of the stop")  # before, the old process serves it
     answer = corral.chat("m")
     stopping.join(30)
     assert answer.status_code == 200
