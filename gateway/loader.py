@@ -110,7 +110,7 @@ def find_principal(key_hash: str) -> Principal | None:
         kind=kind,
         key_id=key.pk,
         user_id=key.user_id,
-        key_name=f"{key.name} ({key.key_hint}…)",
+        key_name=str(key),
         user_name=key.user.get_username(),
         instances=_find_usable_instances(key),
         expires_at=min((end.timestamp() for end in ends if end is not None), default=None),

@@ -40,9 +40,8 @@ def record_change(
         client_address=shorten(origin.address, 64),
         request_id=shorten(origin.request_id, 64),
         action=action,
-        target_type=target.__class__.__name__.lower()
-        if target is not None
-        else "",  # type() of request.user is a proxy
+        # As Django names models. Not by type(): the user of a request is a proxy of another type.
+        target_type=target.__class__.__name__.lower() if target is not None else "",
         target_id=shorten(str(target.pk), 64) if target is not None and target.pk is not None else "",
         target_label=shorten(str(target), 200) if target is not None else "",
         before=None if before is None else mask_record(before),

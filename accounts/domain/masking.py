@@ -51,7 +51,7 @@ def mask_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: mask_options(value)
         if isinstance(value, Mapping)
-        else (mask_value(value) if value and SECRET_OPTION.search(name) else value)
+        else (mask_value(value) if value and value is not True and SECRET_OPTION.search(name) else value)
         for name, value in options.items()
     }
 

@@ -20,11 +20,10 @@ from accounts.domain.audit_search import find_entries, list_actions, list_change
 from accounts.domain.rights import require_admin
 from accounts.errors import NotAllowed
 from accounts.models import AuditEntry
-from accounts.pages import PageRequest, page_actor, require_person
+from accounts.pages import UNUSABLE, PageRequest, page_actor, require_person
 
 P = ParamSpec("P")
 PAGE = 50
-UNUSABLE = 422
 
 
 def audit_page(view: Callable[Concatenate[PageRequest, P], HttpResponseBase]) -> Callable[..., HttpResponseBase]:

@@ -18,9 +18,7 @@ from accounts.domain.invitations import accept_invitation, find_invitation, regi
 from accounts.enums import Registration
 from accounts.errors import InvitationNotFound
 from accounts.forms import JoinForm, add_errors
-from accounts.pages import public, refuse_for_now
-
-UNUSABLE = 422
+from accounts.pages import UNUSABLE, public, refuse_for_now
 
 
 @public

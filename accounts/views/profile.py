@@ -20,10 +20,8 @@ from accounts.domain.people import change_details, set_password
 from accounts.domain.sessions import end_session, end_sessions, list_sessions, note_session
 from accounts.forms import ChangePasswordForm, DetailsForm, add_errors
 from accounts.models import User
-from accounts.pages import PageRequest, own_page
+from accounts.pages import UNUSABLE, PageRequest, own_page
 from accounts.signin.account import check_own_password
-
-UNUSABLE = 422
 
 
 @own_page

@@ -22,9 +22,8 @@ from accounts.domain.setup import check_setup_token, create_first_admin, is_set_
 from accounts.enums import Registration
 from accounts.errors import SetupRefused
 from accounts.forms import NewAccountForm, add_errors
-from accounts.pages import public, refuse_for_now
+from accounts.pages import UNUSABLE, public, refuse_for_now
 
-UNUSABLE = 422
 WAIT_S = 300
 """How long who tried too often had better wait; the window of the limit on failures (see the settings)."""
 

@@ -50,3 +50,4 @@ async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
         for task in unfinished:
             task.cancel()
         await asyncio.wait(unfinished, timeout=AGAIN_S)
+    await asyncio.gather(*tasks, return_exceptions=True)  # or asyncio logs that nobody asked for what they raised

@@ -13,14 +13,13 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 
-from accounts.pages import PageRequest, require_person
+from accounts.pages import UNUSABLE, PageRequest, require_person
 from accounts.sentences import as_sentence
 from instances.errors import InstanceError
 
 P = ParamSpec("P")
 FRAGMENT = "Corral-Fragment"
 """Header of answers that a script may put into the page, errors among them; others are whole pages."""
-UNUSABLE = 422
 
 
 def instance_page(view: Callable[Concatenate[PageRequest, P], HttpResponseBase]) -> Callable[..., HttpResponseBase]:

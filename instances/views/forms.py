@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from accounts.domain.actors import Actor
-from accounts.pages import PageRequest, page_actor
+from accounts.pages import UNUSABLE, PageRequest, page_actor
 from gallery.domain.files import list_model_files
 from instances.backends.base import OptionError, ParseError
 from instances.domain.access import find_instance, require_creator, require_level, visible_instances
@@ -26,7 +26,7 @@ from instances.enums import ShareLevel
 from instances.errors import InstanceError
 from instances.imports import InvalidImport, read_definition
 from instances.models import Instance
-from instances.views.answers import UNUSABLE, go_to, instance_page, render_part, status_of, tell
+from instances.views.answers import go_to, instance_page, render_part, status_of, tell
 
 
 @instance_page

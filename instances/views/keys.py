@@ -21,7 +21,7 @@ from accounts.domain.rights import is_manager_of_people
 from accounts.domain.setup import owner_of_automation
 from accounts.errors import KeyRefused
 from accounts.models import ApiKey
-from accounts.pages import PageRequest, page_actor, require_person
+from accounts.pages import UNUSABLE, PageRequest, page_actor, require_person
 from accounts.resending import note_sent, was_sent
 from instances.domain.key_requests import read_key_request
 from instances.domain.keys import (
@@ -36,7 +36,6 @@ from instances.domain.keys import (
     visible_keys,
 )
 from instances.key_forms import KeyForm, read_initial
-from instances.views.answers import UNUSABLE
 
 P = ParamSpec("P")
 PAGE = 50

@@ -25,7 +25,7 @@ def in_base64(content: bytes) -> str:
 
 CLIENT_DATA = {"type": "webauthn.get", "challenge": "abc", "origin": "http://testserver"}
 ATTESTATION = b"\xa3cfmtdnonegattStmt\xa0hauthDataX\x25" + b"x" * 32 + b"\x41" + b"\0" * 4
-CREDENTIAL = {
+CREDENTIAL: dict[str, Any] = {
     "id": in_base64(b"a"),
     "rawId": in_base64(b"a"),
     "type": "public-key",
@@ -50,8 +50,8 @@ ODD_VALUES = st.one_of(
 def broken_credentials(draw: st.DrawFn) -> dict[str, Any]:
     """A credential in which some parts are missing or odd."""
     broken: dict[str, Any] = json.loads(json.dumps(CREDENTIAL))
-    for part in draw(st.lists(st.sampled_from([*CREDENTIAL, *CREDENTIAL["response"]]), min_size=1, max_size=3)):  # type: ignore[misc]
-        place = broken.get("response") if part in CREDENTIAL["response"] else broken  # type: ignore[operator]
+    for part in draw(st.lists(st.sampled_from([*CREDENTIAL, *CREDENTIAL["response"]]), min_size=1, max_size=3)):
+        place = broken.get("response") if part in CREDENTIAL["response"] else broken
         if not isinstance(place, dict):
             continue
         if draw(st.booleans()):

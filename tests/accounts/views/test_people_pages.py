@@ -15,6 +15,7 @@ from accounts.domain.teams import add_member, create_team, set_manager
 from accounts.enums import Role
 from accounts.models import Invitation, Team, User
 from tests.factories import make_user
+from tests.pages import read_token
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "a long enough password"
@@ -132,12 +133,6 @@ def test_sending_an_invitation_again_makes_no_second_one(admin: User) -> None:
     assert [send(first), send(first), send(second), send(second)] == [200, 302, 200, 302]
     assert "was made already" in client.get("/people/").content.decode()
     assert Invitation.objects.count() == 2
-
-
-def read_token(page: str) -> str:
-    found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
-    assert found is not None
-    return found[1]
 
 
 @pytest.mark.parametrize(

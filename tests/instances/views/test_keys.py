@@ -15,6 +15,7 @@ from accounts.domain.keys import create_key, find_key
 from accounts.models import ApiKey, Quota, User
 from instances.models import InstanceShare, KeyPermission
 from tests.factories import make_instance, make_key
+from tests.pages import read_token
 
 ClientOf = Callable[[User], Client]
 FORM = {"name": "ci", "kind": "inference", "permission_mode": "allow_all", "can_start": "on"}
@@ -74,12 +75,6 @@ def test_sending_a_form_again_makes_no_second_secret(member: User) -> None:
     assert send(path, first) == 302
     key.refresh_from_db()
     assert key.key_hash == digest
-
-
-def read_token(page: str) -> str:
-    found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
-    assert found is not None
-    return found[1]
 
 
 @pytest.mark.parametrize(
