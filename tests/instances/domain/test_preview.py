@@ -42,6 +42,13 @@ def test_what_only_sounds_like_a_secret_is_shown() -> None:
     assert "--max-tokens 512" in preview_command(name="alpha", wanted=wanted)
 
 
+def test_a_switch_is_no_secret_whatever_its_name() -> None:
+    wanted = read_options({"backend_type": "vllm", "backend_options": {"model": "m", "allow_credentials": True}})
+    lines = [line.strip(" \\") for line in preview_command(name="alpha", wanted=wanted).splitlines()]
+    assert "--allow-credentials" in lines
+    assert "********" not in "".join(lines)
+
+
 def test_a_container_without_an_image_is_refused_by_name(change_settings: Callable[..., None]) -> None:
     change_settings(backends_llama_cpp_docker_image="")
     with pytest.raises(InvalidOptions) as caught:
