@@ -89,8 +89,15 @@ def has_level(actor: Actor, instance: Instance, level: ShareLevel) -> bool:
 
 
 def require_level(actor: Actor, instance: Instance, level: ShareLevel) -> None:
-    """Raise PermissionDenied unless the actor may do with the instance what ``level`` allows."""
-    if not has_level(actor, instance, level):
+    """Raise PermissionDenied unless the actor may do with the instance what ``level`` allows.
+
+    Raises InstanceNotFound when the actor may do nothing with it: whoever lost it a moment ago, after it was found for
+    them, is told no more of it than they would be a moment later.
+    """
+    held = levels_of(actor, [instance])[instance.pk]
+    if held is None:
+        raise InstanceNotFound(f"instance with name {instance.name} not found")
+    if LEVELS.index(held) < LEVELS.index(level):
         verb = {
             ShareLevel.USE: "use",
             ShareLevel.OPERATE: "operate (start, stop, read the log of)",

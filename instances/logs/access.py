@@ -20,9 +20,9 @@ from accounts.domain.actors import ANONYMOUS, Actor, actor_for
 from accounts.domain.keys import find_key
 from accounts.enums import KeyKind
 from accounts.models import User
-from instances.domain.access import has_level, visible_instances
+from instances.domain.access import require_level, visible_instances
 from instances.enums import ShareLevel
-from instances.errors import InstanceNotFound, NodeUnavailable, PermissionDenied
+from instances.errors import InstanceNotFound, NodeUnavailable
 from instances.logs.errors import InvalidLogParameter, LogUnavailable, NotAuthenticated
 from instances.logs.files import Segment, log_folder
 from instances.logs.reader import describe_runs, read_instance_tail
@@ -132,8 +132,7 @@ def find_readable(actor: Actor, **where: object) -> Instance:
     instance = visible_instances(actor).filter(**where).first()
     if instance is None:
         raise InstanceNotFound("Instance not found")
-    if not has_level(actor, instance, ShareLevel.OPERATE):
-        raise PermissionDenied(f"You may not read the log of {instance.name}. Ask its owner or an administrator.")
+    require_level(actor, instance, ShareLevel.OPERATE)
     return instance
 
 

@@ -10,9 +10,15 @@ import pytest
 
 from accounts.domain.actors import ANONYMOUS, actor_for
 from accounts.models import User
-from instances.domain.access import check_options_allowed, has_level, is_in_model_roots
+from instances.domain.access import (
+    check_options_allowed,
+    find_instance,
+    has_level,
+    is_in_model_roots,
+    require_level,
+)
 from instances.enums import ShareLevel
-from instances.errors import PermissionDenied
+from instances.errors import InstanceNotFound, PermissionDenied
 from instances.models import InstanceShare
 from tests.factories import make_instance
 
@@ -96,6 +102,19 @@ def test_each_level_of_a_share_includes_the_ones_before(member: User, level: Sha
     held = [has_level(actor_for(member), instance, wanted) for wanted in order]
 
     assert held == [order.index(wanted) <= order.index(level) for wanted in order]
+
+
+def test_who_lost_an_instance_after_it_was_found_is_told_what_a_stranger_is(member: User) -> None:
+    instance = make_instance()
+    share = InstanceShare.objects.create(instance=instance, user=member, level=ShareLevel.USE)
+    found = find_instance(actor_for(member), instance.name)
+
+    with pytest.raises(PermissionDenied, match=f"operate .* {instance.name}"):
+        require_level(actor_for(member), found, ShareLevel.OPERATE)
+    share.delete()
+
+    with pytest.raises(InstanceNotFound, match=instance.name):
+        require_level(actor_for(member), found, ShareLevel.OPERATE)
 
 
 def test_an_inactive_administrator_is_none(admin: User) -> None:
