@@ -10,7 +10,7 @@ RUN_INPUTS := requirements.lock pyproject.toml
 TEST_INPUTS := requirements-test.lock pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help up down install install-test test test-sqlite test-postgresql lint types fmt lock settings-docs clean
+.PHONY: help up down install install-test test test-sqlite test-browser test-postgresql lint types fmt lock settings-docs clean
 
 help:
 	@echo "make up       install into $(VENV) and run Corral on http://127.0.0.1:8080"
@@ -60,15 +60,19 @@ install-test: $(PYTHON)
 	  echo "$$want" > $(VENV)/.installed-test && cat $(RUN_INPUTS) | cksum > $(VENV)/.installed; \
 	fi
 
-test: test-sqlite test-postgresql
+# With `--keep-going`, as CI does, the passes after a failed one run too.
+test: test-sqlite test-browser test-postgresql
 
 test-sqlite: install-test
 	$(PYTHON) -m tests.requirements
 	$(PYTHON) -m tests.engines.build
 	$(PYTHON) -m pytest -n 2 --dist worksteal -m "not browser" --ignore tests/authorisation/test_document.py
+
+# Apart, as the browser's driver occupies the event loop of its process.
+test-browser: install-test
+	$(PYTHON) -m tests.engines.build
 	$(PYTHON) -m pytest -m browser
 
-# Two processes, as many tests wait for programs; the browser apart, as its driver occupies a process's event loop.
 # What needs no database, or an engine or a browser whatever the database, has been run by then. Of the two long tests of
 # rights each runs once: who may do what is the same everywhere, what is typed may be too strange for PostgreSQL only.
 test-postgresql: install-test
