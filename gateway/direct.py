@@ -1,13 +1,15 @@
 """The short way of a request: sent on where it was parsed, its answer sent on where that was parsed, without a task.
 
-Most requests need nothing that takes time: the body is here, the key is known, the instance is ready and has an idle
-connection. A task, its futures and the turns of the event loop that they take would cost as much as all the rest. This
-way knows no rules of its own: it asks the same functions as `gateway.inference` and `gateway.forward` do, and whenever
-something would have to wait, is refused or fails, those take over from that point on.
+Most requests need nothing that takes time: the body is here, the key is known, the instance is ready. A task, its
+futures and the turns of the event loop that they take would cost as much as all the rest; only a new connection to the
+instance takes a task. This way knows no rules of its own: it asks the same functions as `gateway.inference` and
+`gateway.forward` do, and whenever something else would have to wait, is refused or fails, those take over from that
+point on.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -91,11 +93,9 @@ class DirectWay:
             return False
         exchange = transfer.exchange
         connection = self.forwarder.take_idle(transfer.route, exchange.received_s)
-        if connection is None:
-            return False
         client.drop_body()
         self._open_exchange(exchange)
-        _Passage(self, client, transfer, connection).begin()
+        _Passage(self, client, transfer).begin(connection)
         return True
 
     def _prepare(self, client: Client) -> Transfer | None:
@@ -129,21 +129,43 @@ class DirectWay:
 class _Passage:
     """One request on this way."""
 
-    __slots__ = ("_client", "_connection", "_way", "transfer")
+    __slots__ = ("_client", "_connection", "_dialling", "_is_reused", "_way", "transfer")
 
-    def __init__(self, way: DirectWay, client: Client, transfer: Transfer, connection: UpstreamConnection) -> None:
+    _connection: UpstreamConnection
+    _dialling: asyncio.Task[None]
+
+    def __init__(self, way: DirectWay, client: Client, transfer: Transfer) -> None:
         self.transfer = transfer
         self._way = way
         self._client = client
-        self._connection = connection
+        self._is_reused = False
 
-    def begin(self) -> None:
-        transfer, connection = self.transfer, self._connection
+    def begin(self, connection: UpstreamConnection | None) -> None:
+        """Send the request on the idle connection, or on a new one."""
+        transfer = self.transfer
         self._way.open.add(self)
         self._client.on_departure = transfer.exchange.abandon
         self._way.forwarder.begin(transfer)
+        if connection is None:
+            self._dialling = asyncio.get_running_loop().create_task(self._dial())
+        else:
+            self._is_reused = True
+            self._send(connection)
+
+    async def _dial(self) -> None:
+        try:
+            connection = await self._way.forwarder.dial(self.transfer)
+        except Exception as error:  # noqa: BLE001  it is raised again where it is handled
+            self._hand_over(error)
+            return
+        self._send(connection)
+        if connection.is_lost:  # before anybody listened
+            self.hear()
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        self._connection = connection
         connection.listener = self.hear
-        self._way.forwarder.send(transfer, connection)
+        self._way.forwarder.send(self.transfer, connection)
 
     def hear(self) -> None:
         """Send on what has come of the answer."""
@@ -187,7 +209,9 @@ class _Passage:
         return is_complete
 
     def _forget(self) -> None:
-        self._connection.listener = None
+        connection = self.transfer.exchange.connection
+        if connection is not None:
+            connection.listener = None
         self._client.on_departure = None  # it would keep client and exchange alive through each other
         self._way.open.discard(self)
 
@@ -206,6 +230,6 @@ class _Passage:
             if error is not None:
                 self._way.forwarder.end(self.transfer)
                 raise error
-            await self._way.forwarder.go_on(self.transfer, self._connection)
+            await self._way.forwarder.go_on(self.transfer, self._connection, is_reused=self._is_reused)
         finally:
             self._client.on_departure = None

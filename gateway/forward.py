@@ -100,11 +100,19 @@ class Forwarder:
         if transfer.route.first_byte_timeout_s:
             connection.expect_head(transfer.route.first_byte_timeout_s)
 
-    async def go_on(self, transfer: Transfer, connection: UpstreamConnection) -> None:
-        """Answer what was sent on an idle connection, from whatever point on; `forward` tells what it raises."""
+    async def dial(self, transfer: Transfer) -> UpstreamConnection:
+        """A new connection for a request whose body is here. Raises as `forward` does."""
+        exchange = transfer.exchange
+        connection = exchange.connection = await self._connect(exchange, transfer.route)
+        if exchange.client_gone:
+            raise ClientGone
+        return connection
+
+    async def go_on(self, transfer: Transfer, connection: UpstreamConnection, *, is_reused: bool) -> None:
+        """Answer what was sent, from whatever point on; `forward` tells what it raises."""
         try:
             if not transfer.is_begun:
-                connection = await self._wait_for_head(transfer, connection, may_retry=True)
+                connection = await self._wait_for_head(transfer, connection, may_retry=is_reused)
             await self._relay_answer(transfer, connection)
         finally:
             self.end(transfer)
@@ -154,15 +162,12 @@ class Forwarder:
 
     async def _send_whole(self, transfer: Transfer) -> UpstreamConnection:
         """Send a request whose body is here and wait for the head of its answer."""
-        exchange, route = transfer.exchange, transfer.route
-        connection = self.take_idle(route, exchange.received_s)
+        exchange = transfer.exchange
+        connection = self.take_idle(transfer.route, exchange.received_s)
         is_reused = connection is not None
         self._watch.add(exchange)
         if connection is None:
-            connection = await self._connect(exchange, route)
-            exchange.connection = connection
-            if exchange.client_gone:
-                raise ClientGone
+            connection = await self.dial(transfer)
         self.send(transfer, connection)
         return await self._wait_for_head(transfer, connection, may_retry=is_reused)
 
@@ -183,10 +188,7 @@ class Forwarder:
             # It was closed while it was idle, and the instance has received nothing of this request.
             may_retry = False
             exchange.connection = None
-            connection = await self._connect(exchange, transfer.route)
-            exchange.connection = connection
-            if exchange.client_gone:
-                raise ClientGone
+            connection = await self.dial(transfer)
             self.send(transfer, connection)
 
     async def _send_stream(

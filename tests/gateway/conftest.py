@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
@@ -35,3 +36,20 @@ async def gateway(upstream: Upstream) -> AsyncIterator[Gateway]:
 def valkey() -> Iterator[Valkey]:
     with run_valkey() as server:
         yield server
+
+
+@pytest.fixture
+def deaf_port() -> Iterator[int]:
+    """A port whose engine hangs: the kernel takes no more connections for it, and says nothing."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        waiting = []
+        for _ in range(8):
+            waiter = socket.socket()
+            waiter.setblocking(False)
+            waiter.connect_ex(server.getsockname())
+            waiting.append(waiter)
+        yield server.getsockname()[1]
+        for waiter in waiting:
+            waiter.close()

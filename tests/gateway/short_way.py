@@ -46,10 +46,14 @@ async def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return known
 
 
-@pytest.fixture
-async def client(gateway: Gateway, upstream: Upstream, taken: list[bool]) -> AsyncIterator[RawClient]:
-    """A client whose next request goes the short way: the engine has idle connections."""
+@pytest.fixture(params=[False, True], ids=["on an idle connection", "on a new connection"])
+async def client(
+    request: pytest.FixtureRequest, gateway: Gateway, upstream: Upstream, taken: list[bool]
+) -> AsyncIterator[RawClient]:
+    """A client whose next request goes the short way, with or without an idle connection to the engine."""
     await warm(gateway, upstream)
+    if request.param:
+        gateway.app.pool.retain(())
     taken.clear()
     async with RawClient(gateway.port) as one:
         yield one

@@ -129,6 +129,38 @@ async def test_a_client_that_is_cut_off_in_an_answer_closes_the_engine_s_connect
     assert [exchange.outcome for exchange in gateway.finished] == ["cancelled"]
 
 
+async def test_an_instance_that_can_not_be_dialled_is_a_502(gateway: Gateway, upstream: Upstream) -> None:
+    await warm(gateway, upstream)
+    with socket.socket() as bound:  # and not listening
+        bound.bind(("127.0.0.1", 0))
+        await gateway.set_routes(make_route(port=bound.getsockname()[1], state="ready", host="127.0.0.1"))
+        async with RawClient(gateway.port) as client:
+            client.ask()
+            status, body = await asyncio.wait_for(read_answer(client.reader), 30)
+            assert (status, b"can't be reached" in body) == (502, True)
+            await gateway.set_routes(make_route(upstream))
+            client.writer.write(build())  # the connection is none the worse for it
+            assert (await asyncio.wait_for(read_answer(client.reader), 30))[0] == 200
+    await wait_until(lambda: len(gateway.finished) == 2)
+    assert [exchange.outcome for exchange in gateway.finished] == ["refused", "answered"]
+    assert gateway.app.activity.in_flight == {}
+
+
+async def test_a_client_that_leaves_while_the_instance_is_dialled_ends_that(
+    gateway: Gateway, upstream: Upstream, taken: list[bool], deaf_port: int
+) -> None:
+    await warm(gateway, upstream)
+    taken.clear()
+    await gateway.set_routes(make_route(port=deaf_port, state="ready", host="127.0.0.1", connect_timeout_s=600))
+    async with RawClient(gateway.port) as client:
+        client.ask()
+        await wait_until(lambda: gateway.app.activity.in_flight)
+        assert taken == [True]
+    await wait_until(lambda: gateway.finished)
+    assert [exchange.outcome for exchange in gateway.finished] == ["cancelled"]
+    assert gateway.app.activity.in_flight == {}
+
+
 async def test_the_head_of_an_answer_with_trailers_does_not_wait_for_its_body(
     upstream: Upstream, client: RawClient, taken: list[bool]
 ) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -13,23 +11,6 @@ from tests.gateway.harness import MANAGEMENT_KEY, Call, Gateway, RawClient, Upst
 from tests.stalls import Stopwatch
 
 pytestmark = pytest.mark.any_database
-
-
-@pytest.fixture
-def deaf_port() -> Iterator[int]:
-    """A port whose engine hangs: the kernel takes no more connections for it, and says nothing."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen(0)
-        waiting = []
-        for _ in range(8):
-            client = socket.socket()
-            client.setblocking(False)
-            client.connect_ex(server.getsockname())
-            waiting.append(client)
-        yield server.getsockname()[1]
-        for client in waiting:
-            client.close()
 
 
 async def test_an_instance_that_takes_no_connection_is_given_up(gateway: Gateway, deaf_port: int) -> None:
