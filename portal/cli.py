@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from portal import __version__
-from portal.env import SettingsError
+from portal.settings_error import SettingsError
+from portal.up.signals import hold_stop_signals
 
 #: Commands that are functions ``module:function(arguments) -> exit code``; every other word is a Django command.
 COMMANDS = {
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] in {"-V", "--version", "version"}:
         print(f"corral {__version__}")
         return 0
+    if words[0] == "up":
+        hold_stop_signals()
     try:
         if words[0] in COMMANDS:
             module, function = COMMANDS[words[0]][0].split(":")

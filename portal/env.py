@@ -21,7 +21,8 @@ from msgspec import Meta
 from accounts.oidc import OidcProvider
 from instances.domain.groups import Group
 from instances.domain.matrix import MatrixOptions
-from portal.env_checks import SettingsError, check_values, parse_port_range
+from portal.env_checks import check_values, parse_port_range
+from portal.settings_error import SettingsError
 
 __all__ = ["PREFIX", "Settings", "SettingsError", "load_settings", "setting_meta", "unknown_variables"]
 PREFIX = "CORRAL_"

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 from accounts.oidc import find_provider_fault
 from instances.domain.matrix import Matrix, MatrixError
 from instances.domain.names import find_name_fault
+from portal.settings_error import SettingsError
 
 if TYPE_CHECKING:  # it imports this module
     from portal.env import Settings
-
-
-class SettingsError(ValueError):
-    """A setting is missing, unknown or badly typed; the message names it and says what is expected."""
 
 
 def parse_port_range(text: str) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from portal.up.errors import StartError
 from portal.up.listener import open_listener
 from portal.up.lock import InstallationLock
 from portal.up.output import Output
+from portal.up.signals import STOP_SIGNALS, release_stop_signals
 from portal.up.valkey import end_orphan, make_socket_folder, make_valkey_program, wait_until_answering
 
 FIRST_RESTART_DELAY_S = 0.5
@@ -63,8 +64,9 @@ class Manager:
     def handle_signals(self) -> None:
         """SIGINT stops everything, models too; SIGTERM and SIGHUP leave the models; a second signal kills."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self.on_signal, number)
+        release_stop_signals()
 
     def on_signal(self, number: signal.Signals) -> None:
         """Ask for the stop; on the second SIGINT end every part at once."""

@@ -6,14 +6,17 @@ import contextlib
 import os
 import signal
 import stat
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.portal.corral import Corral, CorralFactory, time_until
-from tests.system.stack import poll
+from tests.system.stack import ROOT, poll
 
 pytestmark = pytest.mark.any_database
 
@@ -98,6 +101,24 @@ def test_a_start_can_be_interrupted_at_any_moment(make_corral: CorralFactory) ->
         assert corral.left_over() == []
     corral.up()
     assert corral.get("/health")[0] == 200
+
+
+def test_an_interrupt_while_modules_and_settings_are_loaded_is_kept(make_corral: CorralFactory, tmp_path: Path) -> None:
+    corral = make_corral(prepared=True)
+    config = tmp_path / "corral.yaml"
+    os.mkfifo(config)
+    corral.environment["CORRAL_CONFIG"] = str(config)
+    with corral.output.open("ab") as output:
+        corral.manager = subprocess.Popen(
+            [sys.executable, str(ROOT / "manage.py"), "up"], env=corral.environment, stdout=output, stderr=output
+        )
+    with config.open("w"):  # it waits for what we'll write: it reads its settings now
+        corral.manager.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        assert corral.manager.poll() is None
+    assert corral.manager.wait(60) == 0, corral.said()
+    assert "Stopping" in corral.said()
+    assert corral.left_over() == []
 
 
 def start_and_interrupt(corral: Corral, delay_s: float) -> None:
