@@ -16,7 +16,8 @@ A JSON object (the file should have mode 0600, the environment holds secrets):
 ``grace_s``         number, seconds between the request to stop and SIGKILL (default 30)
 ``stop_argv``       list of str or null: a command that asks the backend to stop, run instead of SIGTERM (``docker
                     stop``). ``${PID}`` in it becomes the pid of the backend. When it fails, SIGTERM is sent after all
-``cleanup_argv``    list of str or null: a command run after the whole tree is gone (``docker rm``), at most 8 s
+``cleanup_argv``    list of str or null: a command run after the whole tree is gone (``docker rm``), at most 8 s. Its
+                    output is logged when it fails
 
 Unknown fields are ignored, so that an older shim can be started by a newer portal.
 """

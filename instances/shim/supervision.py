@@ -25,6 +25,7 @@ CLEANUP_S = 8.0
 DRAIN_S = 1.0  # output still in the pipes, should somebody outside the tree hold them open
 FINISH_S = 3.0  # the last state on a full disk, the last part being compressed: it stays plain if that takes longer
 SCAN_S = 0.05
+OUTPUT_BYTES = 65536  # what a pipe holds: the clean-up command's output waits there until it is known to be of interest
 
 RUNNING, STOPPING, SWEEPING, KILLING, CLEANING, DRAINING, OVER = range(7)
 
@@ -46,6 +47,7 @@ class Supervision:
         self._exit_code: int | None = None
         self._command = 0  # pid of the stop or clean-up command while it runs
         self._command_failed = False
+        self._held_back = -1  # reading end of the clean-up command's output
         self._stop_signal = 0
 
     def run(self) -> int:
@@ -130,6 +132,7 @@ class Supervision:
                 self._command_failed = code != 0
                 if code:
                     self._log.note(f"the command for {self._describe_phase()} ended with {code}")
+                self._release_output(is_wanted=code != 0)
             elif pid == self._rotation.compressor_pid:
                 self._rotation.finish_compressing(code == 0)
 
@@ -175,7 +178,7 @@ class Supervision:
         if self._stop_signal == signal.SIGQUIT:
             return
         argv = [part.replace("${PID}", str(self._child)) for part in self._spec.stop_argv]
-        if not argv or not self._start_command(argv):
+        if not argv or not self._start_command(argv, self._pump.add_stream(b"stderr")):
             self._tree.send(signal.SIGTERM)
 
     def _enter_sweeping(self) -> None:
@@ -185,10 +188,29 @@ class Supervision:
     def _enter_cleaning(self) -> None:
         self._enter(CLEANING, CLEANUP_S)
         if self._spec.cleanup_argv:
-            self._start_command(self._spec.cleanup_argv)
+            self._held_back, output = os.pipe()
+            os.set_blocking(self._held_back, False)
+            if not self._start_command(self._spec.cleanup_argv, output):
+                self._release_output(is_wanted=False)
 
-    def _start_command(self, argv: list[str]) -> bool:
-        output = self._pump.add_stream(b"stderr")
+    def _release_output(self, *, is_wanted: bool) -> None:
+        """Log what the clean-up command said when it failed.
+
+        What a successful one says, such as that there is no such container any more, would only be taken for an error
+        of the engine: it would be the last line of its log.
+        """
+        if self._held_back < 0:
+            return
+        try:
+            text = os.read(self._held_back, OUTPUT_BYTES) if is_wanted else b""
+        except BlockingIOError:
+            text = b""
+        os.close(self._held_back)
+        self._held_back = -1
+        for line in text.decode("utf-8", "replace").splitlines():
+            self._log.note(line)
+
+    def _start_command(self, argv: list[str], output: int) -> bool:
         try:
             self._command = start_program(argv, self._spec.environment, self._spec.cwd, output, output)
         except StartError as error:
@@ -209,6 +231,9 @@ class Supervision:
 
     def _finish(self) -> None:
         self._pump.close()
+        if self._held_back >= 0:
+            self._log.note(f"the command for cleaning up was killed after {CLEANUP_S:g} s")
+            self._release_output(is_wanted=True)
         self._log.close()
         self._state.fields["log_lost_bytes"] = self._log.lost_bytes
         deadline = time.monotonic() + FINISH_S

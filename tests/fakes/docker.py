@@ -130,7 +130,7 @@ def manage(command: str, arguments: list[str]) -> int:
         answer = read_answer(ask_daemon({**request, "name": name}, []))
         if "error" in answer:
             print(answer["error"], file=sys.stderr)
-            code = 1
+            code = 0 if command == "rm" and "force" in request else 1  # what is gone already is as wanted
         else:
             print(name)
     return code

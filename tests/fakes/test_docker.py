@@ -55,6 +55,7 @@ def test_a_container_gets_only_what_it_is_told(fake_docker: FakeDocker) -> None:
     assert container["flags"][1] == "--gpus=all"
     assert 'The container name "/one" is already in use' in call(fake_docker, "run", "--name=one", "image").stderr
     assert call(fake_docker, "rm", "one").stdout == "one\n"
+    assert [call(fake_docker, "rm", *force, "one").returncode for force in ((), ("-f",))] == [1, 0]
     assert fake_docker.read_containers() == {}
 
 

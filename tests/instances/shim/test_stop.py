@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import sys
@@ -186,14 +187,14 @@ def test_the_cleanup_command_runs_after_everything_else(run: ShimRun) -> None:
         cleanup_argv=[
             "/bin/sh",
             "-c",
-            "grep -lz CORRAL_RUN_TOKEN=$CORRAL_RUN_TOKEN /proc/[0-9]*/environ; echo $$ clean",
+            "grep -lz CORRAL_RUN_TOKEN=$CORRAL_RUN_TOKEN /proc/[0-9]*/environ; echo $$ clean; exit 1",
         ],
     )
     wait_for_family(run)
     run.signal(signal.SIGTERM)
     run.wait()
     own = run.wait_for_line(rb"(\d+) clean")[1].decode()
-    holders = {line.split("/")[2] for line in run.read_text("stderr").decode().splitlines() if line.startswith("/proc")}
+    holders = set(re.findall(r"^corral: /proc/(\d+)/environ$", run.read_text("stderr").decode(), re.MULTILINE))
     # Beside the command itself only its grep, gone by now, had the token.
     assert own in holders
     assert not [pid for pid in holders - {own} if is_alive(int(pid))]
@@ -226,4 +227,17 @@ def test_a_cleanup_command_that_hangs_is_killed(run: ShimRun) -> None:
     state = run.wait()
     assert 8 <= time.monotonic() - began < 50  # it would have slept for a minute
     assert state["exit_code"] == 0
-    assert run.read_text("stderr").startswith(b"hanging\n")
+    assert run.read_text("stderr") == b"corral: the command for cleaning up was killed after 8 s\ncorral: hanging\n"
+
+
+def test_what_a_cleanup_command_that_succeeds_says_is_not_taken_for_the_engines_last_words(run: ShimRun) -> None:
+    """`docker rm -f` of a container that is gone already says "Error response from daemon" and succeeds."""
+    run.start(["/bin/echo", "bye"], cleanup_argv=["/bin/sh", "-c", "echo Error response from daemon >&2"])
+    run.wait()
+    assert (run.read_text("stdout"), run.read_text("stderr")) == (b"bye\n", b"")
+
+
+def test_a_cleanup_command_that_is_missing_is_told(run: ShimRun) -> None:
+    run.start(["/bin/true"], cleanup_argv=["/nowhere/docker", "rm"])
+    run.wait()
+    assert run.read_text("stderr").startswith(b"corral: the command for cleaning up could not be started: No such file")
