@@ -76,12 +76,21 @@ def describe_exit(*, was_ready: bool, exit_code: int | None, error: str, tail: S
 
 
 def describe_code(exit_code: int | None) -> str:
-    """Say an exit code in words; negative codes are signals."""
+    """Say an exit code in words.
+
+    Negative codes are signals; so is what lies above 128 where a shell or Docker tells of somebody else's end.
+    """
     if exit_code is None:
         return "vanished"
     if exit_code >= 0:
-        return f"ended with exit code {exit_code}"
+        name = name_signal(exit_code - 128)
+        return f"ended with exit code {exit_code}" + (f" ({name})" if name else "")
+    return f"was ended by {name_signal(-exit_code) or f'signal {-exit_code}'}"
+
+
+def name_signal(number: int) -> str:
+    """Return the name of a signal, empty when there is none."""
     try:
-        return f"was ended by {signal.Signals(-exit_code).name}"
+        return signal.Signals(number).name
     except ValueError:
-        return f"was ended by signal {-exit_code}"
+        return ""

@@ -70,6 +70,13 @@ def test_the_reason_names_the_signal_and_quotes_the_log() -> None:
     ]
 
 
+def test_the_code_of_a_container_or_shell_whose_program_died_of_a_signal_names_it() -> None:
+    """Docker tells of a container that was killed, for want of memory say, by 128 and the signal."""
+    assert judge(exit_code=137).reason == "The engine ended with exit code 137 (SIGKILL)."
+    assert judge(exit_code=125).reason == "The engine ended with exit code 125."
+    assert judge(exit_code=255).reason == "The engine ended with exit code 255."
+
+
 def test_a_long_log_keeps_its_newest_end() -> None:
     reason = judge(tail=["x" * 9000, "the cause"]).reason
     assert reason.endswith("the cause")
