@@ -83,6 +83,8 @@ def prepare_run(*, instance: Instance, run: Run, grace_s: float) -> Prepared:
     backend_options = options.get("backend_options") or {}
     backend_settings = read_backend_settings(backend)
     docker = options.get("docker_enabled")
+    in_container = backend.supports_docker and (backend_settings.docker_enabled if docker is None else docker)
+    container = container_name(instance, run)
     folder = run_folder(run.token)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     command = backend.build_command(
@@ -95,8 +97,8 @@ def prepare_run(*, instance: Instance, run: Run, grace_s: float) -> Prepared:
             api_key=derive_upstream_key(run.token),
             environment=options.get("environment") or {},
             command_override=options.get("command_override") or "",
-            docker_enabled=backend.supports_docker and (backend_settings.docker_enabled if docker is None else docker),
-            container_name=container_name(instance, run),
+            docker_enabled=in_container,
+            container_name=container,
             preset_path=write_preset(instance, folder),
             stop_grace_s=grace_s,
         )
@@ -117,6 +119,7 @@ def prepare_run(*, instance: Instance, run: Run, grace_s: float) -> Prepared:
         "grace_s": grace_s,
         "stop_argv": command.stop_argv,
         "cleanup_argv": command.cleanup_argv,
+        "container": container if in_container else None,  # not the shim's business but supervisor/containers.py's
     }
     spec_path = folder / "spec.json"
     with os.fdopen(os.open(spec_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

@@ -22,10 +22,11 @@ from instances.domain.ports import is_port_free
 from instances.domain.transitions import transition
 from instances.enums import DesiredState, State
 from instances.models import Instance, Run
+from instances.supervisor.containers import end_leftovers
 from instances.supervisor.database import DatabaseRunner
 from instances.supervisor.logs import RunLog
 from instances.supervisor.ports import wait_until_port_is_free
-from instances.supervisor.process import Shim, ShimState, end_strays, read_state
+from instances.supervisor.process import Shim, ShimState, read_state
 from instances.supervisor.readiness import wait_until_ready
 from instances.supervisor.reports import GatewayReports
 from instances.supervisor.stopping import end_process
@@ -150,6 +151,7 @@ class InstanceActor:
             state = read_state(launch.run_folder(self.active_run.token))
             vanished = replace(state, error="The process was gone when Corral came back.")
             if state.stop_requested:  # by `corral down`, which found no supervisor to ask
+                await asyncio.to_thread(end_leftovers, launch.run_folder(self.active_run.token))
                 await self._end_run(Ending(State.STOPPED, reason="Corral was shut down."), state.exit_code)
             else:
                 await self._handle_exit(state if state.exited else vanished)
@@ -176,7 +178,7 @@ class InstanceActor:
             if self.row.state != State.STARTING:
                 await self._drain(began, await self._database(read_change, self.row.pk))
             state = await end_process(self.active_shim, settings.CORRAL.stop_timeout)
-        await asyncio.to_thread(end_strays, self.active_run.token)
+        await asyncio.to_thread(end_leftovers, launch.run_folder(self.active_run.token))
         if not await wait_until_port_is_free(self.active_run.port, 5):
             logger.warning("instance %s: port %s is held by another program", self.row.name, self.active_run.port)
         await self._end_run(Ending(State.STOPPED, reason=self.stop_reason), state.exit_code)
@@ -266,7 +268,7 @@ class InstanceActor:
 
     async def _handle_exit(self, state: ShimState, attempt: int = 1) -> None:
         """Decide what the end of the process means and write it down; take another port when ours was stolen."""
-        await asyncio.to_thread(end_strays, self.active_run.token)
+        await asyncio.to_thread(end_leftovers, launch.run_folder(self.active_run.token))
         starting = self.ready_since is None
         may_move = starting and not self.row.port_is_fixed and attempt < PORT_ATTEMPTS
         if may_move and not is_port_free(self.active_run.port):

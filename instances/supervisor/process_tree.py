@@ -18,24 +18,30 @@ CHILDREN = Path("/proc/thread-self/children")
 
 @dataclass(frozen=True)
 class RunningTree:
-    """A run's shim: the root of all its processes, which it keeps below itself (see shim/processes.py)."""
+    """A run's shim: the root of all its processes, which it keeps below itself (see shim/processes.py).
+
+    ``run_dir`` is where the run's container can be looked up: its processes are children of the container's daemon.
+    """
 
     instance_id: int
     pid: int
     started: float
+    run_dir: Path | None = None
 
 
-def read_tree(tree: RunningTree, gpus: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any] | None:
+def read_tree(
+    tree: RunningTree, gpus: Iterable[Mapping[str, Any]] = (), container_pid: int | None = None
+) -> dict[str, Any] | None:
     """Sum up CPU time, memory, threads and GPU memory (``gpus`` as read); None when the run is over.
 
     CPU time counts children that have ended, so it never falls while the run lasts. Resident memory counts shared pages
-    once for each process. Engines in containers are the container's children, not the shim's: they are not seen.
+    once for each process. ``container_pid`` is the engine in the run's container, if it has one.
     """
     started = read_start_time(tree.pid)
     if started is None or abs(started - tree.started) > 0.02:
         return None
     cpu_s, resident, threads = 0.0, 0, 0
-    pids = list_tree(tree.pid)
+    pids = list_tree(tree.pid) | (list_tree(container_pid) if container_pid is not None else set())
     for pid in pids:
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(pid)

@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 from instances.logs.cancellation import keep_cancellation
 from instances.supervisor.actor import InstanceActor
+from instances.supervisor.containers import ContainerProcesses
 from instances.supervisor.counting import EventCounter
 from instances.supervisor.database import DatabaseRunner
 from instances.supervisor.gpus import GpuReader
@@ -40,11 +41,17 @@ class NodeSampler:
     def __init__(self, gpus: GpuReader | None = None) -> None:
         self._host = HostReader()
         self._gpus = gpus or GpuReader()
+        self._containers = ContainerProcesses()
 
     def take_sample(self, node: str, trees: Sequence[RunningTree]) -> dict[str, Any]:
         """Return the sample, ready to become JSON."""
         gpus = self._gpus.read_gpus()
-        uses = {tree.instance_id: use for tree in trees if (use := read_tree(tree, gpus)) is not None}
+        engines = self._containers.find({tree.run_dir for tree in trees if tree.run_dir is not None})
+        uses = {
+            tree.instance_id: use
+            for tree in trees
+            if (use := read_tree(tree, gpus, engines.get(tree.run_dir))) is not None
+        }
         shown = [{name: value for name, value in gpu.items() if name != "processes"} for gpu in gpus]
         return {"node": node, "sampled_at": time.time(), **self._host.read_host(), "gpus": shown, "instances": uses}
 
@@ -110,7 +117,7 @@ class Sampling:
 
     def _list_trees(self) -> list[RunningTree]:
         return [
-            RunningTree(instance_id, actor.shim.identity.pid, actor.shim.identity.started)
+            RunningTree(instance_id, actor.shim.identity.pid, actor.shim.identity.started, actor.shim.run_dir)
             for instance_id, actor in self._actors.items()
             if actor.shim is not None
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import psutil
@@ -62,4 +63,28 @@ def test_a_container_outlives_a_killed_worker_and_is_still_stopped_by_name(
     poll(lambda: "adopted run" in docked.said(), what="the adoption")
     assert psutil.pid_exists(pid)
     assert docked.act("boxed", "stop").json()["state"] == "stopped"
+    assert fake_docker.read_containers() == {}
+
+
+def test_a_container_whose_shim_was_killed_is_removed_by_name(docked: Stack, fake_docker: FakeDocker) -> None:
+    """Killing the shim kills the docker client, which leaves the container to the daemon."""
+    docked.run_now("boxed", docker_enabled=True)
+    lost = only_container(fake_docker)["pid"]
+    psutil.Process(docked.get("boxed")["pid"]).parent().kill()
+    poll(lambda: not psutil.pid_exists(lost), what="the container is gone")
+    docked.wait_for("boxed", "ready")
+    assert only_container(fake_docker)["pid"] != lost
+    assert docked.act("boxed", "stop").json()["state"] == "stopped"
+    assert fake_docker.read_containers() == {}
+
+
+def test_a_container_whose_shim_was_killed_while_corral_was_down_is_removed_by_name(
+    docked: Stack, fake_docker: FakeDocker
+) -> None:
+    docked.run_now("boxed", docker_enabled=True, auto_restart=False)
+    client = psutil.Process(docked.get("boxed")["pid"])
+    docked.down(signal.SIGTERM)
+    client.parent().kill()
+    docked.up()
+    docked.wait_for("boxed", "failed")
     assert fake_docker.read_containers() == {}

@@ -252,7 +252,7 @@ async def test_samples_come_into_redis_and_stop_with_the_supervisor(
     tree = root_of(run)
     wait_until(lambda: len(list_tree(tree.pid)) == 2, "the shim has started the engine")
     database = DatabaseRunner()
-    shim = SimpleNamespace(identity=SimpleNamespace(pid=tree.pid, started=tree.started))
+    shim = SimpleNamespace(identity=SimpleNamespace(pid=tree.pid, started=tree.started), run_dir=run.folder)
     actor = InstanceActor(Instance(pk=7, name="alpha"), SimpleNamespace())  # type: ignore[arg-type]  # not asked
     actor.shim = shim  # type: ignore[assignment]  # its identity is all that is asked for
     async with redis.asyncio.Redis.from_url(valkey.url) as client:
