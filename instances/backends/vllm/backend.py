@@ -23,10 +23,20 @@ from instances.backends.vllm.options import NEWER, OPTIONS
 
 _SHORT = "tp pp dp dcp pcp dpn dpr dpl dpa dpp dpb dph dpe dpm ep sc dc cc ac asc"
 _SEVERAL_WORDS = (
-    "allowed_media_domains cudagraph_capture_sizes device_ids logits_processors lora_target_modules"
-    " kv_cache_dtype_skip_layers numa_bind_cpus numa_bind_nodes"
+    "allowed_media_domains collect_detailed_traces cpu_offload_params cudagraph_capture_sizes device_ids"
+    " kv_cache_dtype_skip_layers logits_processors lora_target_modules numa_bind_cpus numa_bind_nodes offload_params"
+    " sleep_preserve_parameter_names"
 )
-_NEWER_SWITCHES = "headless grpc tokens_only aggregate_engine_logging log_error_stack"
+# What `vllm serve --help=all` of 0.32 lists as switches, beyond the catalogue and the prefixes below.
+_NEWER_SWITCHES = (
+    "aggregate_engine_logging allow_deprecated_quantization cohere_is_reasoning_model cudagraph_metrics"
+    " data_parallel_external_lb data_parallel_hybrid_lb data_parallel_multi_port_external_lb dcp_q_replicate"
+    " fail_on_environ_validation grpc headless jit_monitor_verbose kv_cache_metrics kv_sharing_fast_prefill"
+    " log_error_stack long_prefill_token_threshold_adaptive mm_device_do_normalize mm_encoder_only numa_bind"
+    " return_sampling_mask scheduler_reserve_full_isl sleep_mode_offload_cudagraph specialize_active_lora"
+    " swa_bounded_replay tokens_only trust_request_chat_template trust_request_mm_kwargs use_fp64_gumbel use_replayssm"
+    " use_tqdm_on_load"
+)
 
 
 class VllmBackend(FlagBackend):
@@ -48,8 +58,9 @@ class VllmBackend(FlagBackend):
             *NEWER,  # not known to the parser of pasted commands
             *(OptionField(name, OptionKind.LIST, list_form=ListForm.WORDS) for name in _SEVERAL_WORDS.split()),
             *(OptionField(name, OptionKind.BOOL) for name in _NEWER_SWITCHES.split()),
+            OptionField("disable_access_log_for_endpoints", OptionKind.STR),
         ),
-        # Every boolean with such a name is declared with BooleanOptionalAction or store_true.
+        # All but one of the options with such a name are switches.
         bare_prefixes=("enable_", "disable_", "no_"),
     )
     shape = CommandShape(

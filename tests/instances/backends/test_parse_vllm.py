@@ -64,6 +64,17 @@ UNDERSTOOD: list[tuple[str, dict[str, Any]]] = [
     ("vllm serve a/b --allowed-origins http://a", {"allowed_origins": ["http://a"], "model": "a/b"}),
     ("python -m vllm.entrypoints.openai.api_server --model a/b", {"model": "a/b"}),
     ("vllm serve a/b --seed -1", {"model": "a/b", "seed": -1}),
+    # As vLLM 0.32's own parser has them: a switch that took the model for its value, a value that was taken for the
+    # model, lists that lost all but their first word.
+    ("vllm serve --numa-bind a/b", {"extra_args": {"numa_bind": "true"}, "model": "a/b"}),
+    (
+        "vllm serve --disable-access-log-for-endpoints /health,/metrics a/b",
+        {"extra_args": {"disable_access_log_for_endpoints": "/health,/metrics"}, "model": "a/b"},
+    ),
+    (
+        "vllm serve a/b --collect-detailed-traces model worker",
+        {"extra_args": {"collect_detailed_traces": ["model", "worker"]}, "model": "a/b"},
+    ),
     (
         "vllm serve a/b --compilation-config.pass_config.fuse true",
         {"extra_args": {"compilation_config.pass_config.fuse": ["true"]}, "model": "a/b"},
