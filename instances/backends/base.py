@@ -221,6 +221,8 @@ class Backend(ABC):
     fields: tuple[OptionField, ...]
     """The catalogue, in the order in which arguments are written."""
     supports_docker: bool = False
+    zero_is_a_crash: bool = False
+    """True when the engine, which never ends of its own accord, ends with exit code 0 after a crash as well."""
     administrators_only: bool = False
     """True when whoever may set its options may run any program on the host."""
 

@@ -17,6 +17,7 @@ from django.db import DatabaseError, IntegrityError
 from django.utils import timezone
 
 from instances.backends.base import OptionError
+from instances.backends.registry import get_backend
 from instances.domain import launch, runs, wishes
 from instances.domain.ports import is_port_free
 from instances.domain.transitions import transition
@@ -289,6 +290,7 @@ class InstanceActor:
             error=state.error,
             could_run=state.could_run,
             tail=tail,
+            zero_is_a_crash=get_backend(self.row.backend_type).zero_is_a_crash,
         )
         await self._end_run(ending, state.exit_code)
 

@@ -34,17 +34,18 @@ def judge_exit(
     error: str,
     could_run: bool,
     tail: Sequence[str],
+    zero_is_a_crash: bool = False,
 ) -> Ending:
     """Decide what follows when a process ended by itself.
 
     Not wanted any more: stopped. A program that could not be started at all (``could_run`` false): failed, as another
-    attempt would end alike. Ended with 0 after it was ready: stopped for good, as the engine chose to. Otherwise a
-    crash: backoff while ``auto_restart`` and ``max_restarts`` allow, then failed. ``tail`` are the last log lines; they
-    become the reason a user reads.
+    attempt would end alike. Ended with 0 after it was ready: stopped for good, as the engine chose to, unless
+    ``zero_is_a_crash``. Otherwise a crash: backoff while ``auto_restart`` and ``max_restarts`` allow, then failed.
+    ``tail`` are the last log lines; they become the reason a user reads.
     """
     if not is_wanted:
         return Ending(State.STOPPED)
-    if was_ready and exit_code == 0 and not error:
+    if was_ready and exit_code == 0 and not error and not zero_is_a_crash:
         return Ending(
             State.STOPPED, reason="The engine ended by itself with exit code 0.", desired_state=DesiredState.STOPPED
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from instances.backends.registry import get_backend
 from instances.enums import DesiredState, State
 from instances.supervisor.verdict import Ending, judge_exit
 
@@ -45,6 +46,15 @@ def test_without_auto_restart_a_crash_fails() -> None:
 def test_exit_code_zero_after_ready_stops_for_good() -> None:
     ending = judge(exit_code=0)
     assert (ending.state, ending.desired_state) == (State.STOPPED, DesiredState.STOPPED)
+
+
+def test_exit_code_zero_is_a_crash_of_an_engine_that_ends_so_when_a_part_of_it_was_killed() -> None:
+    """vLLM's API server ended with 0 when its EngineCore was killed, and nobody started it again."""
+    ending = judge(exit_code=0, zero_is_a_crash=True, tail=["EngineDeadError"])
+    assert (ending.state, ending.restart_count) == (State.BACKOFF, 1)
+    assert ending.reason == "The engine ended with exit code 0.\nIts last log lines:\nEngineDeadError"
+    assert get_backend("vllm").zero_is_a_crash
+    assert judge(exit_code=0, zero_is_a_crash=True, is_wanted=False).state is State.STOPPED
 
 
 def test_a_program_that_does_not_exist_is_not_tried_again() -> None:
