@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 CLEANUP_S = 20.0
 ASK_S = 5.0
+RETRY_S = 30.0
 
 
 def end_leftovers(run_dir: Path) -> None:
@@ -33,11 +35,15 @@ def end_leftovers(run_dir: Path) -> None:
 
 
 class ContainerProcesses:
-    """The engines in the containers of this host's runs. Docker is asked once for each, as asking takes a process."""
+    """The engines in the containers of this host's runs.
+
+    Docker is asked once for each, as asking takes a process, and again only after a while where there was no answer.
+    """
 
     def __init__(self) -> None:
         self._found: dict[Path, tuple[int, float | None]] = {}
         self._bare: set[Path] = set()
+        self._ask_at: dict[Path, float] = {}
 
     def find(self, run_dirs: set[Path]) -> dict[Path | None, int]:
         """Return the pid of the engine for each of these runs that is in a container of this host."""
@@ -47,12 +53,16 @@ class ContainerProcesses:
             for run_dir, engine in self._found.items()
             if run_dir in run_dirs and engine[1] == read_start_time(engine[0])
         }
-        for run_dir in run_dirs - self._bare - self._found.keys():
+        now = time.monotonic()
+        self._ask_at = {run_dir: at for run_dir, at in self._ask_at.items() if run_dir in run_dirs and at > now}
+        for run_dir in run_dirs - self._bare - self._found.keys() - self._ask_at.keys():
             spec = read_spec(run_dir)
             if not spec.get("container"):
                 self._bare.add(run_dir)
             elif pid := find_engine(spec):
                 self._found[run_dir] = (pid, read_start_time(pid))
+            else:
+                self._ask_at[run_dir] = now + RETRY_S
         return {run_dir: pid for run_dir, (pid, _) in self._found.items()}
 
 

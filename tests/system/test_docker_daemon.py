@@ -38,16 +38,16 @@ def image(llama_server: Path) -> Iterator[str]:
         docker("info")
     except (OSError, AssertionError, subprocess.TimeoutExpired) as error:
         pytest.skip(f"no Docker daemon answers: {error}")
-    linked = subprocess.run(["ldd", llama_server], capture_output=True, text=True, check=False).stdout
     archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w", dereference=True) as tar:
-        tar.add(llama_server, "/app/llama-server")
-        for path in re.findall(r"(/\S+) \(", linked):
-            tar.add(path, path)
     try:
+        linked = subprocess.run(["ldd", llama_server], capture_output=True, text=True, check=True).stdout
+        with tarfile.open(fileobj=archive, mode="w", dereference=True) as tar:
+            tar.add(llama_server, "/app/llama-server")
+            for path in re.findall(r"(/\S+) \(", linked):
+                tar.add(path, path)
         docker("import", "-c", 'ENTRYPOINT ["/app/llama-server"]', "-", name, content=archive.getvalue())
         docker("run", "--rm", name, "--version")
-    except (AssertionError, subprocess.TimeoutExpired) as error:
+    except (OSError, AssertionError, subprocess.SubprocessError) as error:
         pytest.skip(f"no image can be made or run of {llama_server}: {error}")
     yield name
     docker("rmi", "-f", name)

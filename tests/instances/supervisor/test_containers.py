@@ -112,7 +112,9 @@ def test_a_process_that_is_not_in_the_containers_group_is_not_taken_for_the_engi
 ) -> None:
     """The pid of a daemon on another host or in a virtual machine belongs to a stranger here."""
     docker.answers(answer.format(pid=os.getpid()))
-    assert ContainerProcesses().find({run_dir}) == {}
+    processes = ContainerProcesses()
+    assert [processes.find({run_dir}), processes.find({run_dir})] == [{}, {}]
+    assert len(docker.calls()) == 1  # not with every sample
 
 
 def test_docker_is_not_asked_about_runs_without_a_container(tmp_path: Path, docker: Docker) -> None:
