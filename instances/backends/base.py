@@ -223,6 +223,8 @@ class Backend(ABC):
     supports_docker: bool = False
     zero_is_a_crash: bool = False
     """True when the engine, which never ends of its own accord, ends with exit code 0 after a crash as well."""
+    serving_command: tuple[str, str] | None = None
+    """The program and the subcommand that serves (`vllm serve`), when that has no `--version` of its own."""
     administrators_only: bool = False
     """True when whoever may set its options may run any program on the host."""
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from typing import Literal, TypedDict
 
@@ -26,7 +27,7 @@ FAILURES: dict[Topic, str] = {
     "devices": "Failed to list devices: ",
 }
 COMMAND_S = 25.0
-"""How long the program may take; the request waits a little longer (``ANSWER_S``)."""
+"""How long the program may take in all; the request waits a little longer (``ANSWER_S``)."""
 ANSWER_S = 30.0
 OUTPUT_BYTES = 2**20
 
@@ -60,32 +61,43 @@ def fetch_description(backend_type: str, topic: Topic) -> str:
 def describe_backend(backend_type: str, topic: Topic) -> Description:
     """Run the configured program of an engine here and return its merged output. The body of the task.
 
-    The configured arguments come first; some engines know ``--version`` only without them (``vllm serve``), so a
-    failure with them is followed by a try without. The first failure is the one that is told.
+    The configured arguments come first; a failure with them is followed by a try without, as long as there is time. The
+    first failure is the one that is told.
     """
     backend = get_backend(backend_type)
     environment = {**inherited_environment(os.environ), **read_backend_settings(backend).environment}
     first: Description | None = None
-    for argv in command_lines(backend, FLAGS[topic]):
-        answer = run_command(argv, environment)
+    deadline = time.monotonic() + COMMAND_S
+    for argv in command_lines(backend, topic):
+        if first is not None and time.monotonic() >= deadline:
+            break
+        answer = run_command(argv, environment, deadline - time.monotonic())
         if not answer["error"]:
             return answer
         first = first or answer
     return first or {"output": "", "error": f"no command is configured for {backend.label}"}
 
 
-def command_lines(backend: Backend, flag: str) -> Iterator[list[str]]:
-    """Yield the command lines to try, best first."""
+def command_lines(backend: Backend, topic: Topic) -> Iterator[list[str]]:
+    """Yield the command lines to try, best first.
+
+    An engine's subcommand that has no version is left out at once: to be told so by vLLM takes as long as an answer.
+    """
     configured = read_backend_settings(backend)
+    program, subcommand = (topic == "version" and backend.serving_command) or ("", "")
     if backend.supports_docker and configured.docker_enabled:
-        yield ["docker", *configured.docker_args, configured.docker_image, flag]
+        entry = ["--entrypoint", program] if program else []
+        yield ["docker", *configured.docker_args, *entry, configured.docker_image, FLAGS[topic]]
     elif configured.command:
-        yield [configured.command, *configured.args, flag]
-        if configured.args:
-            yield [configured.command, flag]
+        args = list(configured.args)
+        if args[-1:] == [subcommand]:
+            args.pop()
+        yield [configured.command, *args, FLAGS[topic]]
+        if args:
+            yield [configured.command, FLAGS[topic]]
 
 
-def run_command(argv: list[str], environment: Mapping[str, str]) -> Description:
+def run_command(argv: list[str], environment: Mapping[str, str], timeout_s: float) -> Description:
     """Run a program with stdout and stderr merged, as llama-server prints its version on stderr; never raises.
 
     Its whole process group ends with it. Output goes through a file, so that a child that keeps it open can't hold us.
@@ -100,7 +112,7 @@ def run_command(argv: list[str], environment: Mapping[str, str]) -> Description:
         except OSError as error:
             return {"output": "", "error": f"{argv[0]}: {(error.strerror or str(error)).lower()}"}
         try:
-            code: int | None = process.wait(timeout=COMMAND_S)
+            code: int | None = process.wait(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             code = None
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -110,6 +122,6 @@ def run_command(argv: list[str], environment: Mapping[str, str]) -> Description:
         text = output.read(OUTPUT_BYTES).decode(errors="replace").replace("\0", "")
     if code == 0:
         return {"output": text, "error": ""}
-    ending = f"no answer within {COMMAND_S:g} s" if code is None else f"exit status {code}"
+    ending = f"no answer within {timeout_s:.0f} s" if code is None else f"exit status {code}"
     last = text.strip().splitlines()[-1:]
     return {"output": "", "error": f"{ending}: {last[0][:500]}" if last else ending}

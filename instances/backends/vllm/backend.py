@@ -51,6 +51,7 @@ class VllmBackend(FlagBackend):
         "speculative_revision",
     )  # fmt: skip
     supports_docker = True
+    serving_command = ("vllm", "serve")
     zero_is_a_crash = True  # its API server shuts down in good order when an EngineCore process was killed
     style = ArgumentStyle(
         joins_dashed_values=True,

@@ -32,10 +32,38 @@ def test_the_configured_command_its_arguments_and_environment_are_used(tmp_path:
 
 
 def test_a_flag_that_fails_behind_the_arguments_is_tried_without_them(tmp_path: Path, change_settings: Any) -> None:
-    script = "import sys\nprint('1.2.3') if sys.argv[1:] == ['--version'] else sys.exit('unknown')"
+    script = "import sys\nprint('gpu0') if sys.argv[1:] == ['--list-devices'] else sys.exit('unknown')"
     change_settings(backends_vllm_command=program(tmp_path, script), backends_vllm_args=["serve"])
 
-    assert describe_backend("vllm", "version")["output"] == "1.2.3\n"
+    assert describe_backend("vllm", "devices")["output"] == "gpu0\n"
+
+
+def test_vllms_version_is_asked_without_its_subcommand_which_does_not_know_it(
+    tmp_path: Path, change_settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM took 16 s to refuse `serve --version` and as long to answer `--version`: no answer came in time."""
+    script = "import sys\nprint(sys.argv[1:])"
+    change_settings(backends_vllm_command=program(tmp_path, script), backends_vllm_args=["-m", "vllm", "serve"])
+    assert describe_backend("vllm", "version")["output"] == "['-m', 'vllm', '--version']\n"
+
+    (tmp_path / "engine").rename(tmp_path / "docker")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    change_settings(
+        backends_vllm_docker_enabled=True, backends_vllm_docker_args=["run"], backends_vllm_docker_image="image:1"
+    )
+    assert describe_backend("vllm", "version")["output"] == "['run', '--entrypoint', 'vllm', 'image:1', '--version']\n"
+
+
+@pytest.mark.timed
+def test_all_tries_together_have_the_time_of_one(
+    tmp_path: Path, change_settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("instances.domain.backend_info.COMMAND_S", 3.0)
+    script = f"import time\nopen({str(tmp_path / 'calls')!r}, 'a').write('x')\ntime.sleep(60)"
+    change_settings(backends_llama_cpp_command=program(tmp_path, script), backends_llama_cpp_args=["--a"])
+
+    assert describe_backend("llama_cpp", "version")["error"] == "no answer within 3 s"
+    assert (tmp_path / "calls").read_text() == "x"
 
 
 @pytest.mark.parametrize(
