@@ -86,7 +86,8 @@ async def view(url: str, key: str, total: int, ready: asyncio.Semaphore) -> Rece
     decoder = msgspec.json.Decoder()
     headers = {"Authorization": f"Bearer {key}"}
     async with connect(url, additional_headers=headers, compression=None, max_size=None) as viewer:
-        ready.release()  # the instance has never run, so the first run comes whole
+        # Corral looks for the log a moment after it has accepted the socket; the lines before that are asked for.
+        ready.release()
         with suppress(TimeoutError):
             async with asyncio.timeout(60) as patience:
                 while received.lines < total:
@@ -155,7 +156,7 @@ def measure(options: argparse.Namespace, stack: Stack) -> int:
     make_instance(stack, options.rate, total)
     parts = {name: stack.part(name) for name in PARTS}
     usage = {name: Usage(size := process.memory_info().rss, size, 0.0) for name, process in parts.items()}
-    url = f"ws://127.0.0.1:{stack.port}/ws/instances/chatty/logs?lines=0"
+    url = f"ws://127.0.0.1:{stack.port}/ws/instances/chatty/logs?lines=10000"
     details = [url, stack.management_key, str(total), str(options.viewers), str(options.stalled)]
     command = [sys.executable, "-m", "benchmarks.logs", "--role", *details]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as viewers:
