@@ -232,4 +232,5 @@ class _Passage:
                 raise error
             await self._way.forwarder.go_on(self.transfer, self._connection, is_reused=self._is_reused)
         finally:
+            error = None  # its traceback holds this frame: the request would wait for the garbage collector
             self._client.on_departure = None

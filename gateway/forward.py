@@ -103,6 +103,8 @@ class Forwarder:
     async def dial(self, transfer: Transfer) -> UpstreamConnection:
         """A new connection for a request whose body is here. Raises as `forward` does."""
         exchange = transfer.exchange
+        if exchange.client_gone:
+            raise ClientGone
         connection = exchange.connection = await self._connect(exchange, transfer.route)
         if exchange.client_gone:
             raise ClientGone

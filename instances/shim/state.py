@@ -13,6 +13,7 @@ A JSON object, mode 0600, replaced by a rename:
 ``stop_requested``  null, "term" or "kill"
 ``exit_code``  int, null until the backend itself has ended; negative = ended by that signal
 ``exited_at``  float, null until everything is over: tree gone, clean-up run, log complete
+``cleaned_up``  bool: the clean-up command has ended with 0
 ``error``  str or null: why the backend could not be started, or what failed in the shim
 ``log_lost_bytes``  int, bytes of log that could not be written in the whole run; final in the last state
 
@@ -92,6 +93,7 @@ class StateFile:
             "stop_requested": None,
             "exit_code": None,
             "exited_at": None,
+            "cleaned_up": False,
             "error": None,
             "log_lost_bytes": 0,
         }

@@ -130,6 +130,7 @@ class Supervision:
             elif pid == self._command:
                 self._command = 0
                 self._command_failed = code != 0
+                self._state.fields["cleaned_up"] = self._phase == CLEANING and code == 0
                 if code:
                     self._log.note(f"the command for {self._describe_phase()} ended with {code}")
                 self._release_output(is_wanted=code != 0)

@@ -23,15 +23,16 @@ def end_leftovers(run_dir: Path) -> None:
     """End what is left of a run whose shim is gone: its processes, and by name the container that nobody removed."""
     end_strays(run_dir.name)
     spec = read_spec(run_dir)
-    argv = spec.get("cleanup_argv")
-    if not argv or read_state(run_dir).exited:  # a shim that ended by itself has cleaned up before
+    argv, state = spec.get("cleanup_argv"), read_state(run_dir)
+    if not argv or state.cleaned_up or not state.could_run:
         return
     try:
         done = run_client(argv, spec, CLEANUP_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         logger.warning("%s: what run %s left can't be cleaned up: %s", " ".join(argv), run_dir.name, error)
         return
-    logger.warning("%s: its shim was killed (exit code %s) %s", " ".join(argv), done.returncode, done.stderr.strip())
+    said = done.stderr.strip()
+    logger.warning("%s: its shim had not done it (exit code %s) %s", " ".join(argv), done.returncode, said)
 
 
 class ContainerProcesses:
@@ -62,7 +63,9 @@ class ContainerProcesses:
             elif pid := find_engine(spec):
                 self._found[run_dir] = (pid, read_start_time(pid))
             else:
-                self._ask_at[run_dir] = now + RETRY_S
+                self._ask_at[run_dir] = time.monotonic() + RETRY_S
+                if time.monotonic() - now > ASK_S:  # a daemon that hangs does so for all of them
+                    break
         return {run_dir: pid for run_dir, (pid, _) in self._found.items()}
 
 

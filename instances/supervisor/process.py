@@ -31,6 +31,8 @@ class ShimState:
     stop_requested: bool = False
     could_run: bool = True
     """False when the program could not be started at all; ``error`` says why."""
+    cleaned_up: bool = False
+    """Whether the clean-up command did its work."""
 
 
 def read_state(run_dir: Path) -> ShimState:
@@ -47,6 +49,7 @@ def read_state(run_dir: Path) -> ShimState:
         error=content.get("error") or "",
         stop_requested=content.get("stop_requested") is not None,
         could_run=content.get("child_pid") is not None or content.get("error") is None,
+        cleaned_up=bool(content.get("cleaned_up")),
     )
 
 

@@ -466,6 +466,29 @@ async def test_what_a_connection_leaves_behind_needs_no_garbage_collector(
     assert taken == [True] * 5
 
 
+async def test_what_a_failed_dial_leaves_behind_needs_no_garbage_collector(
+    gateway: Gateway, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, taken: list[bool]
+) -> None:
+    await warm(gateway, upstream)
+    taken.clear()
+    living: weakref.WeakSet[object] = weakref.WeakSet()
+    monkeypatch.setattr(HttpCycle, "__init__", _noting(HttpCycle.__init__, living))
+    gc.collect()
+    gc.disable()
+    try:
+        with socket.socket() as bound:  # and not listening
+            bound.bind(("127.0.0.1", 0))
+            await gateway.set_routes(make_route(port=bound.getsockname()[1], state="ready", host="127.0.0.1"))
+            async with RawClient(gateway.port) as client:
+                client.ask()
+                assert (await asyncio.wait_for(read_answer(client.reader), 30))[0] == 502
+        gateway.finished.clear()
+        await wait_until(lambda: not living)
+    finally:
+        gc.enable()
+    assert taken == [True]
+
+
 def _noting(init: Callable[..., None], living: weakref.WeakSet[object]) -> Callable[..., None]:
     def note(made: object, *args: object, **options: object) -> None:
         living.add(made)

@@ -76,8 +76,11 @@ def test_web_and_worker_share_a_network_that_neither_takes_along() -> None:
     for name in ("web", "worker"):
         assert services[name]["network_mode"] == "service:network"
         assert "ports" not in services[name]
-    assert services["network"]["command"] == ["sleep", "infinity"]
-    assert not {"environment", "volumes"} & set(services["network"])
+    network = services["network"]
+    assert network["entrypoint"] == ["sleep", "infinity"]
+    assert network["image"] != services["web"]["image"]  # it would be made anew with every upgrade
+    assert network["networks"]["default"]["aliases"] == ["web"]
+    assert not {"build", "environment", "volumes"} & set(network)
 
 
 def test_every_variable_of_the_environment_is_a_setting() -> None:

@@ -226,14 +226,14 @@ def test_a_cleanup_command_that_hangs_is_killed(run: ShimRun) -> None:
     run.start(["/bin/true"], cleanup_argv=["/bin/sh", "-c", "trap '' TERM; echo hanging; sleep 60 & wait"])
     state = run.wait()
     assert 8 <= time.monotonic() - began < 50  # it would have slept for a minute
-    assert state["exit_code"] == 0
+    assert (state["exit_code"], state["cleaned_up"]) == (0, False)
     assert run.read_text("stderr") == b"corral: the command for cleaning up was killed after 8 s\ncorral: hanging\n"
 
 
 def test_what_a_cleanup_command_that_succeeds_says_is_not_taken_for_the_engines_last_words(run: ShimRun) -> None:
     """`docker rm -f` of a container that is gone already says "Error response from daemon" and succeeds."""
     run.start(["/bin/echo", "bye"], cleanup_argv=["/bin/sh", "-c", "echo Error response from daemon >&2"])
-    run.wait()
+    assert run.wait()["cleaned_up"]
     assert (run.read_text("stdout"), run.read_text("stderr")) == (b"bye\n", b"")
 
 

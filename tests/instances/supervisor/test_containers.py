@@ -77,10 +77,21 @@ def test_a_run_whose_shim_was_killed_is_cleaned_up(run_dir: Path, docker: Docker
     assert docker.calls() == ["rm -f corral-x-1"]
 
 
-def test_a_shim_that_ended_by_itself_has_cleaned_up_already(tmp_path: Path, docker: Docker) -> None:
-    end_leftovers(write_run(tmp_path, docker, {"exited_at": 1.0}, cleanup_argv=["docker", "rm", "x"]))
+@pytest.mark.parametrize(
+    ("state", "is_done"),
+    [
+        ({"child_pid": 5, "exited_at": 1.0, "cleaned_up": True}, True),
+        ({"child_pid": 5, "exited_at": 1.0, "cleaned_up": False}, False),
+        ({"child_pid": None, "exited_at": 1.0, "error": "no such program"}, True),
+    ],
+    ids=["the shim did it", "the shim tried in vain", "nothing was ever started"],
+)
+def test_what_the_shim_has_cleaned_up_is_not_cleaned_up_again(
+    tmp_path: Path, docker: Docker, state: dict[str, object], is_done: bool
+) -> None:
+    end_leftovers(write_run(tmp_path, docker, state, cleanup_argv=["docker", "rm", "x"]))
     end_leftovers(tmp_path / "gone")
-    assert docker.calls() == []
+    assert docker.calls() == ([] if is_done else ["rm x"])
 
 
 def test_a_docker_that_fails_or_is_missing_is_told_and_stops_nothing(
