@@ -8,7 +8,8 @@ import socket
 import struct
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -452,17 +453,13 @@ async def test_what_a_connection_leaves_behind_needs_no_garbage_collector(
     living: weakref.WeakSet[object] = weakref.WeakSet()
     for kind in (HttpCycle, BoundedHttpProtocol):
         monkeypatch.setattr(kind, "__init__", _noting(kind.__init__, living))
-    gc.collect()
-    gc.disable()
-    try:
+    with no_garbage_collector():
         for _ in range(5):
             async with RawClient(gateway.port) as another:
                 another.ask()
                 assert (await asyncio.wait_for(read_answer(another.reader), 30))[0] == 200
         gateway.finished.clear()
         await wait_until(lambda: not living)
-    finally:
-        gc.enable()
     assert taken == [True] * 5
 
 
@@ -473,20 +470,25 @@ async def test_what_a_failed_dial_leaves_behind_needs_no_garbage_collector(
     taken.clear()
     living: weakref.WeakSet[object] = weakref.WeakSet()
     monkeypatch.setattr(HttpCycle, "__init__", _noting(HttpCycle.__init__, living))
+    with no_garbage_collector(), socket.socket() as bound:  # and not listening
+        bound.bind(("127.0.0.1", 0))
+        await gateway.set_routes(make_route(port=bound.getsockname()[1], state="ready", host="127.0.0.1"))
+        async with RawClient(gateway.port) as client:
+            client.ask()
+            assert (await asyncio.wait_for(read_answer(client.reader), 30))[0] == 502
+        gateway.finished.clear()
+        await wait_until(lambda: not living)
+    assert taken == [True]
+
+
+@contextmanager
+def no_garbage_collector() -> Iterator[None]:
     gc.collect()
     gc.disable()
     try:
-        with socket.socket() as bound:  # and not listening
-            bound.bind(("127.0.0.1", 0))
-            await gateway.set_routes(make_route(port=bound.getsockname()[1], state="ready", host="127.0.0.1"))
-            async with RawClient(gateway.port) as client:
-                client.ask()
-                assert (await asyncio.wait_for(read_answer(client.reader), 30))[0] == 502
-        gateway.finished.clear()
-        await wait_until(lambda: not living)
+        yield
     finally:
         gc.enable()
-    assert taken == [True]
 
 
 def _noting(init: Callable[..., None], living: weakref.WeakSet[object]) -> Callable[..., None]:
