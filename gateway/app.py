@@ -31,7 +31,7 @@ from gateway.config import GatewayConfig
 from gateway.control import ControlRoutes
 from gateway.cors import CorsPolicy
 from gateway.demand import Demand
-from gateway.direct import Client, DirectWay
+from gateway.direct import DirectWay
 from gateway.dispatch import Dispatcher, Part, choose_usual_form, is_for_anthropic
 from gateway.error_form import answer_error
 from gateway.errors import ClientGone, GatewayError
@@ -46,6 +46,7 @@ from gateway.llama_cpp import LlamaCppRoutes
 from gateway.metrics import Metrics, Rendering, refuse_rendering, render_metrics
 from gateway.model_list import ModelList
 from gateway.model_proxy import ModelProxyRoutes
+from gateway.passage import Client
 from gateway.peers import Peers
 from gateway.pool import ConnectionPool
 from gateway.quotas import NO_QUOTA_SOURCE, QuotaBook, QuotaSource

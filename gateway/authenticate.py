@@ -45,12 +45,14 @@ class Authenticator:
             return await self._require_session(exchange)
         return await self._require_key(exchange, credential)
 
-    def recall_inference(self, headers: Headers, query: bytes) -> Principal | None:
-        """The principal of a request to a model where nothing need be awaited to know it; None tells nothing."""
+    def recall_inference(self, digest: str | None) -> Principal | None:
+        """The principal of a request to a model, by its key's hash, where nothing need be awaited to know it.
+
+        None tells nothing. No key is None too.
+        """
         if not self._config.require_inference_auth:
             return ANONYMOUS
-        credential = read_credential(headers, query)
-        return None if credential is None else self._keys.recall(credential)
+        return None if digest is None else self._keys.recall(digest)
 
     async def require_management(self, exchange: Exchange) -> Principal:
         """The principal of a request to a management route: a management key, or a signed-in page of this portal.
@@ -70,8 +72,7 @@ class Authenticator:
     async def _require_key(self, exchange: Exchange, credential: bytes) -> Principal:
         principal = await self._keys.find_principal(credential)
         if principal is None:
-            client = exchange.scope.get("client")
-            await self._brake.hold_answer(client[0] if client else "")
+            await self._brake.hold_answer(exchange.client_host)
             raise invalid_key()
         return principal
 

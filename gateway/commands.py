@@ -25,8 +25,7 @@ class Caller(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, exchange: Exchange, principal: Principal) -> Caller:
         """The caller of this request."""
-        client = exchange.scope.get("client")
-        return cls(principal, client[0] if client else "", exchange.request_id)
+        return cls(principal, exchange.client_host, exchange.request_id)
 
 
 class Commands(Protocol):

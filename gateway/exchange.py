@@ -82,6 +82,12 @@ class Exchange:
         self.received_s = time.monotonic()
 
     @property
+    def client_host(self) -> str:
+        """The client's address; empty when there is none."""
+        client = self.scope.get("client")
+        return client[0] if client else ""
+
+    @property
     def query(self) -> bytes:
         """The query string as it came."""
         query: bytes = self.scope.get("query_string", b"")

@@ -52,7 +52,7 @@ class Forwarder:
         unfinished, by which the web server breaks the client's connection off too. Once the answer begins, `body` is
         empty: its memory is wanted for others.
         """
-        transfer = self.prepare(exchange, route, path, query, body)
+        transfer = Transfer(exchange, route, path, self.write_head(exchange, route, path, query), body)
         self.begin(transfer)
         try:
             if body.is_whole:
@@ -66,21 +66,16 @@ class Forwarder:
 
     # What `forward` is made of, for who can do without waiting (`gateway.direct`)
 
-    def prepare(self, exchange: Exchange, route: Route, path: bytes, query: bytes, body: RequestBody) -> Transfer:
-        """What will be sent. Nothing has happened yet. Raises `GatewayError` 400 for a header with a line break."""
-        client = exchange.scope.get("client")
+    def write_head(self, exchange: Exchange, route: Route, path: bytes, query: bytes) -> bytes:
+        """The head of the request to the instance, as `Transfer` takes it.
+
+        Raises `GatewayError` 400 for a header with a line break.
+        """
         target = route.path_prefix.encode() + path if route.path_prefix else path
         if query:
             target += b"?" + query
-        head = build_request_head(
-            exchange.method,
-            target,
-            route,
-            exchange.headers,
-            client_host=client[0] if client else None,
-            framing=body.framing,
-        )
-        return Transfer(exchange, route, path, head, body)
+        host = exchange.client_host or None
+        return build_request_head(exchange.method, target, route, exchange.headers, client_host=host)
 
     def begin(self, transfer: Transfer) -> None:
         """Count it; `end` must follow."""
@@ -121,6 +116,15 @@ class Forwarder:
 
     def begin_answer(self, transfer: Transfer, connection: UpstreamConnection) -> Headers:
         """The headers to send on; the head of the answer must be here. Raises `GatewayError` 502."""
+        exchange, status = transfer.exchange, connection.status
+        self.note_answer(transfer, connection)
+        transfer.sends_trailers = connection.announces_trailers and _TRAILERS in exchange.scope.get("extensions", ())
+        headers = filter_answer_headers(connection.headers, drop_length=status in (204, 304))
+        headers += exchange.extra_headers
+        return headers
+
+    def note_answer(self, transfer: Transfer, connection: UpstreamConnection) -> None:
+        """Note that the answer begins, and have its usage read. Raises `GatewayError` 502."""
         exchange, route, status = transfer.exchange, transfer.route, connection.status
         if not 100 <= status <= 599:  # no server may send it on (RFC 9110, 15)
             message = f"Instance {route.name} answered with the impossible status {status}"
@@ -130,19 +134,14 @@ class Forwarder:
         exchange.first_byte_s = time.monotonic()
         if route.idle_timeout_s or route.first_byte_timeout_s:
             connection.expect_body(route.idle_timeout_s)
-        answered = connection.headers
         if self._make_reader is not None:
             transfer.reader = exchange.usage_reader = self._make_reader(
                 transfer.path,
-                answered,
+                connection.headers,
                 method=exchange.method,
                 status=status,
                 counts_text=bool(exchange.quotas),
             )
-        transfer.sends_trailers = connection.announces_trailers and _TRAILERS in exchange.scope.get("extensions", ())
-        headers = filter_answer_headers(answered, drop_length=status in (204, 304))
-        headers += exchange.extra_headers
-        return headers
 
     def end(self, transfer: Transfer) -> None:
         """Count it no more, and keep the connection if it can carry another exchange."""

@@ -36,17 +36,13 @@ NO_BUFFERING = (b"x-accel-buffering", b"no")
 """Tells nginx to pass a stream on as it comes (ngx_http_proxy_module)."""
 
 
-def build_request_head(
-    method: str, target: bytes, route: Route, headers: Headers, *, client_host: str | None, framing: bytes
-) -> bytes:
-    """The head of the request for the instance, ending in an empty line.
+def build_request_head(method: str, target: bytes, route: Route, headers: Headers, *, client_host: str | None) -> bytes:
+    """The head of the request for the instance without its end: the line on the body's length, and the empty line.
 
-    `framing` is the header line (with its CRLF) that says how the body is delimited, or empty. Raises `GatewayError`
-    400 when a header carries a line break, as no header from an HTTP parser can.
+    Raises `GatewayError` 400 when a header carries a line break, as no header from an HTTP parser can.
     """
     fixed, line_count = _write_fixed_lines(route.host, route.port, route.upstream_key)
-    pieces = [method.encode(), b" ", target, fixed, framing]
-    line_count += 2 if framing else 1  # and the empty one at the end
+    pieces = [method.encode(), b" ", target, fixed]
     nominated = _find_nominated(headers)
     forwarded_for = b""
     for name, value in headers:
@@ -59,7 +55,6 @@ def build_request_head(
     if client_host is not None:
         pieces += (b"x-forwarded-for: ", forwarded_for, client_host.encode(), b"\r\n")
         line_count += 1
-    pieces.append(b"\r\n")
     head = b"".join(pieces)
     if head.count(b"\n") != line_count or head.count(b"\r") != line_count:
         raise GatewayError(400, "invalid_request", "A header or the path contains a line break")
@@ -113,6 +108,11 @@ def filter_answer_headers(headers: Headers, *, drop_length: bool) -> Headers:
     if is_event_stream and NO_BUFFERING not in kept:
         kept.append(NO_BUFFERING)
     return kept
+
+
+def write_lines(headers: Headers) -> bytes:
+    """The headers as they are sent."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 def filter_trailers(trailers: Headers) -> Headers:

@@ -62,8 +62,8 @@ class InnerModels:
         connection = await self._pool.connect((route.host, route.port), self._pool.limit_dialling(_TIMEOUT_S))
         try:
             target = route.path_prefix.encode() + b"/models"
-            head = build_request_head("GET", target, route, [], client_host=None, framing=b"")
-            connection.start(head, b"", is_head_request=False)
+            head = build_request_head("GET", target, route, [], client_host=None)
+            connection.start(head + b"\r\n", b"", is_head_request=False)
             body = b""
             while not (connection.is_complete or connection.is_lost) and len(body) < _MAX_ANSWER_BYTES:
                 await connection.changed()

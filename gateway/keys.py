@@ -118,9 +118,8 @@ class KeyCache:
         self._unknown.clear()
         self._pending.clear()
 
-    def recall(self, credential: bytes) -> Principal | None:
+    def recall(self, digest: str) -> Principal | None:
         """The principal of a key that was found valid a moment ago; None says only that it must be looked up."""
-        digest = hash_key(credential)
         entry = self._known.get(digest)
         if entry is None:
             return None
@@ -138,10 +137,10 @@ class KeyCache:
 
         Raises `GatewayError` 503 when the key isn't known here and can't be looked up.
         """
-        principal = self.recall(credential)
+        digest = hash_key(credential)
+        principal = self.recall(digest)
         if principal is not None:
             return principal
-        digest = hash_key(credential)
         unknown = self._unknown.get(digest)
         if unknown is not None and time.monotonic() - unknown.read_at < self._max_age_s:
             return None

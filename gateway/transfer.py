@@ -17,12 +17,12 @@ class Transfer:
 
     __slots__ = ("body", "exchange", "head", "is_begun", "path", "reader", "route", "sends_trailers")
 
-    def __init__(self, exchange: Exchange, route: Route, path: bytes, head: bytes, body: RequestBody) -> None:
+    def __init__(self, exchange: Exchange, route: Route, path: bytes, open_head: bytes, body: RequestBody) -> None:
         self.exchange = exchange
         self.route = route
         self.path = path
         """The path on the engine, without the query."""
-        self.head = head
+        self.head = open_head + body.framing + b"\r\n"
         self.body = body
         self.is_begun = False
         """Whether the head of the answer has been sent on."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import httptools
 
 from gateway.asgi import Headers
 from gateway.known_head import KnownHead, learn_head
 from gateway.tcp import has_input, may_have_read, read_leftover
+
+if TYPE_CHECKING:
+    from gateway.facts import AnswerFacts
 
 READ_HIGH_WATER = 128 * 1024
 """Bytes of an answer that may wait for the client before the instance is made to wait too."""
@@ -64,6 +67,7 @@ class UpstreamConnection(asyncio.Protocol):
         "is_timed_out",
         "is_unseen",
         "keeps_alive",
+        "known",
         "listener",
         "status",
         "trailers",
@@ -79,7 +83,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._idle_timeout_s = 0.0
         self._active_at = 0.0
         self._is_reading_paused = False
-        self._known: KnownHead | None = None
+        self._known: KnownHead[AnswerFacts] | None = None
         self._known_status = 0
         self._sent_bytes = 0
         self.listener: Callable[[], None] | None = None
@@ -94,6 +98,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _reset(self, *, is_head_request: bool) -> None:
         self.is_head_request = is_head_request
+        self.known: KnownHead[AnswerFacts] | None = None
+        """The head by which the answer was known; it is then complete."""
         self.status = 0
         self.headers: Headers = []
         self.announces_trailers = False
@@ -227,13 +233,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._known, self._known_status = None if is_interim else learn_head(data, self.headers), self.status
         self._wake()
 
-    def _take_known(self, known: KnownHead, data: bytes) -> bool:
+    def _take_known(self, known: KnownHead[AnswerFacts], data: bytes) -> bool:
         """Take an answer with the known head whose body is here. False leaves all of it to the parser."""
         measured = known.measure(data)
         if measured is None or self.is_head_request or len(data) - measured[0] != int(measured[1]):
             return False
         self._received_any = self._has_length = self.head_complete = self.is_complete = self.keeps_alive = True
-        self.status, self.headers = self._known_status, known.make_headers(measured[1])
+        self.known, self.status, self.headers = known, self._known_status, known.make_headers(measured[1])
         self._chunks.append(data[measured[0] :])
         return True
 

@@ -28,9 +28,9 @@ from gateway.app import build_gateway
 from gateway.asgi import ASGIApp, Message, Receive, Scope, Send
 from gateway.browsers import is_browser
 from gateway.config import GatewayConfig
-from gateway.direct import Client
 from gateway.ledger import close_connection, note_keys, write_requests
 from gateway.loader import RecordedUse, find_principal, load_snapshot
+from gateway.passage import Client
 from instances.consumers import websocket_urlpatterns
 from instances.logs import http as logs
 from instances.logs import root_http as root_logs
@@ -91,13 +91,12 @@ class Portal:
     def take(self, client: Client) -> bool:
         """Serve a request of Corral's own server at once if that can be done (`gateway.direct`).
 
-        It passes the edge first, which corrects the scope for either way; who is refused there, and a browser, whose
-        answer needs more headers, goes the usual way.
+        It passes the edge first, which corrects the scope for either way; who is refused there goes the usual way. So
+        do browsers (`gateway.facts`), whose answers need more headers.
         """
-        scope = client.scope
-        if not self.edge.is_open and self.edge.admit(scope):
+        if not self.edge.is_open and self.edge.admit(client.scope):
             return False
-        return not is_browser(scope["headers"]) and self.gateway.take(client)
+        return self.gateway.take(client)
 
     async def serve_rest(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what is not the gateway's."""

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
 from gateway.asgi import ASGIApp, Headers, Message, Scope
+from gateway.known_head import KnownHead
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -50,6 +51,8 @@ class HttpCycle:
 
     # What most requests leave as it is stands here once, instead of being written into each cycle.
     disconnected = False
+    head: KnownHead[Any] | None = None
+    """What is known of the request's head, if the connection's next request may come with the same one."""
     on_departure: Callable[[], None] | None = None
     """Called when the client goes before the answer is complete."""
     response_started = False
@@ -105,6 +108,11 @@ class HttpCycle:
         if self._size > HIGH_WATER_LIMIT:
             self._flow.pause_reading()
         self.wake()
+
+    def give_body(self, body: bytes) -> None:
+        """Take the whole body of a request that nobody has looked at yet."""
+        self._pieces, self._size = [body], len(body)
+        self._more_body, self._has_news = False, True
 
     def end_body(self) -> None:
         """The request is complete."""
@@ -169,6 +177,24 @@ class HttpCycle:
         self._has_trailers = has_trailers
         self.response_started = True
         self._waits_for_continue = False
+
+    def write_answer(self, status: int, lines: bytes, body: bytes, *, has_date: bool) -> None:
+        """Write a whole answer to a request that is not HEAD: header lines as they are, the length, and the body.
+
+        The lines must hold nothing on framing or the connection, and no line breaks or NULs within.
+        """
+        self.response_started = True
+        self._waits_for_continue = False
+        if not has_date:
+            lines += b"".join([b"%b: %b\r\n" % header for header in self._connection.server_state.default_headers])
+        ending = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        head = b"%bcontent-length: %d\r\n%b" % (STATUS_LINE[status] + lines, len(body), ending)
+        if len(body) <= JOINED_LIMIT:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
+        self._complete()
 
     def start(self, app: ASGIApp) -> None:
         """Let an application do the rest, in a task."""

@@ -12,7 +12,7 @@ import base64
 import binascii
 import urllib.parse
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -67,9 +67,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """The application for the active request, as long as that isn't started."""
     _patience: asyncio.TimerHandle | None = None
     """Ends the wait for the rest of a short request."""
-    _known: KnownHead | None = None
+    _known: KnownHead[Any] | None = None
     """The head of the last request, if the next one can be known by it; its scope is ``_known_scope``."""
     _known_scope: Any = None
+    _newest: ClassVar[tuple[KnownHead[Any], Any] | None] = None
+    """The last of those of any connection: a program that opens many sends the same head on each."""
     _held = b""
     """A known head whose short body is still to come; the parser hasn't seen it."""
     _is_between = True
@@ -85,6 +87,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._queue: list[tuple[HttpCycle, ASGIApp]] = []
         self._asgi = {"version": self.asgi_version, "spec_version": "2.3"}
         self._take: Callable[[HttpCycle], bool] | None = getattr(self.app, "take", None)
+        if self._newest is not None:
+            self._known, self._known_scope = self._newest
         self._deadline = self.loop.time() + HEAD_TIMEOUT_S
         self._tick()
 
@@ -123,10 +127,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._known is None or not self._is_between or not self._take_known(self._known, data):
             self._parse(data)
 
-    def _take_known(self, known: KnownHead, data: bytes) -> bool:
+    def _take_known(self, known: KnownHead[Any], data: bytes) -> bool:
         """Begin a request with the known head. False leaves all of it to the parser."""
         latest, measured = self._latest, known.measure(data)
-        if measured is None or latest is None or not latest.response_complete or self.transport.is_closing():
+        is_free = latest is None or latest.response_complete
+        if measured is None or not is_free or self.transport.is_closing():
             return False
         begin, digits = measured
         missing = begin + int(digits) - len(data)
@@ -138,10 +143,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 self._patience = self.loop.call_later(SOON_S, self._stop_holding)
             return True
         self._unread, self._deadline = 0, NEVER
-        scope = {**self._known_scope, "headers": known.make_headers(digits), "state": self.app_state.copy()}
+        scope = {
+            **self._known_scope,
+            "headers": known.make_headers(digits),
+            "client": self.client,
+            "server": self.server,
+            "state": self.app_state.copy(),
+        }
         cycle = HttpCycle(self, scope, keep_alive=True, expects_continue=False)
-        cycle.take_body(data[begin:])
-        cycle.end_body()
+        cycle.head = known
+        cycle.give_body(data[begin:])
         self._latest = self._active = cycle
         self._fresh = self.app
         self._launch()
@@ -176,7 +187,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         cycle, self._known = self._latest, None
         if cycle is not None and cycle is self._active and cycle.keep_alive and not cycle.expects_continue:
             scope = self._known_scope = {**cycle.scope}  # applications write into theirs
-            self._known = learn_head(data, scope["headers"].copy())
+            self._known = cycle.head = learn_head(data, scope["headers"].copy())
+            if self._known is not None:
+                BoundedHttpProtocol._newest = self._known, scope
 
     def _expects_rest_soon(self) -> bool:
         """Whether to wait a moment for the rest of the active request, as it could then be answered without a task."""

@@ -91,7 +91,6 @@ def make_entry(exchange: Exchange) -> RequestEntry:
     if not exchange.request_id:
         exchange.request_id = next_request_id()
     principal, route, usage = exchange.principal, exchange.route, exchange.usage
-    client = exchange.scope.get("client")
     received_s, first_byte_s = exchange.received_s, exchange.first_byte_s
     ended_s = exchange.ended_s or time.monotonic()
     return RequestEntry(
@@ -99,7 +98,7 @@ def make_entry(exchange: Exchange) -> RequestEntry:
         time.time(),
         principal.user_id if principal is not None else None,
         principal.key_id if principal is not None else None,
-        client[0] if client else "",
+        exchange.client_host,
         route.instance_id if route is not None else None,
         route.name if route is not None else "",
         route.backend_type if route is not None else "",

@@ -73,7 +73,8 @@ def test_what_is_not_for_sure_is_not_learned(head: bytes, headers: list[tuple[by
 class Wire:
     """A transport without a network."""
 
-    def __init__(self) -> None:
+    def __init__(self, client: str = "192.0.2.1") -> None:
+        self.client = client
         self.sent = b""
         self.is_closed = False
 
@@ -87,7 +88,7 @@ class Wire:
         return self.is_closed
 
     def get_extra_info(self, name: str) -> Any:
-        return ("127.0.0.1", 1) if name in ("peername", "sockname") else None
+        return {"peername": (self.client, 1), "sockname": ("127.0.0.1", 1)}.get(name)
 
     def pause_reading(self) -> None:
         pass
@@ -100,7 +101,7 @@ PAUSE = b""
 """Longer than a short body is waited for."""
 
 
-async def serve(pieces: Sequence[bytes], *, knows: bool) -> tuple[Seen, bytes, bool]:
+async def serve(pieces: Sequence[bytes], *, knows: bool, client: str = "192.0.2.1") -> tuple[Seen, bytes, bool]:
     """Feed a connection; return what the application saw, what the client got, and whether the connection ended."""
     seen: Seen = []
 
@@ -111,7 +112,7 @@ async def serve(pieces: Sequence[bytes], *, knows: bool) -> tuple[Seen, bytes, b
             if message["type"] == "http.disconnect":
                 return
             body, more = body + message["body"], message["more_body"]
-        seen.append((scope["method"], scope["raw_path"], scope["query_string"], scope["headers"], body))
+        seen.append((scope, body))
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
@@ -119,7 +120,7 @@ async def serve(pieces: Sequence[bytes], *, knows: bool) -> tuple[Seen, bytes, b
     config = uvicorn.Config(app, http=BoundedHttpProtocol, proxy_headers=False, date_header=False, server_header=False)
     config.load()
     protocol = BoundedHttpProtocol(config, ServerState(), {}, asyncio.get_running_loop())
-    wire = Wire()
+    wire = Wire(client)
     protocol.connection_made(wire)
     for piece in pieces:
         if wire.is_closed:
@@ -176,20 +177,35 @@ def test_an_application_sees_what_the_parser_alone_would_have_shown(pieces: list
     asyncio.run(compare())
 
 
-async def test_a_known_head_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What the parser gets, where no connection has learned anything yet."""
     parsed: list[bytes] = []
     parse = BoundedHttpProtocol._parse
     monkeypatch.setattr(BoundedHttpProtocol, "_parse", lambda self, data: (parsed.append(data), parse(self, data)))
+    monkeypatch.setattr(BoundedHttpProtocol, "_newest", None)
+    return parsed
+
+
+async def test_a_known_head_is_not_parsed_again(parsed: list[bytes]) -> None:
     longer = HEAD.replace(b": 2", b": 4")
     seen, _, _ = await serve([HEAD + b"{}", longer + b"[{}]", HEAD, b"[]", HEAD, b"[", b"]"], knows=True)
     assert [body for *_, body in seen] == [b"{}", b"[{}]", b"[]", b"[]"]
     assert parsed == [HEAD + b"{}"]
 
 
-async def test_a_body_that_takes_its_time_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    parsed: list[bytes] = []
-    parse = BoundedHttpProtocol._parse
-    monkeypatch.setattr(BoundedHttpProtocol, "_parse", lambda self, data: (parsed.append(data), parse(self, data)))
+async def test_a_head_that_one_connection_has_brought_is_known_on_the_next(parsed: list[bytes]) -> None:
+    first, _, _ = await serve([HEAD + b"{}"], knows=True, client="192.0.2.1")
+    second, _, _ = await serve([HEAD + b"[]", HEAD.replace(b"POST", b"PUT") + b"{}"], knows=True, client="192.0.2.2")
+    assert [(scope["client"][0], scope["method"], body) for scope, body in first + second] == [
+        ("192.0.2.1", "POST", b"{}"),
+        ("192.0.2.2", "POST", b"[]"),
+        ("192.0.2.2", "PUT", b"{}"),
+    ]
+    assert parsed == [HEAD + b"{}", HEAD.replace(b"POST", b"PUT") + b"{}"]
+
+
+async def test_a_body_that_takes_its_time_is_parsed(parsed: list[bytes]) -> None:
     seen, _, _ = await serve([HEAD + b"{}", HEAD, PAUSE, b"[]", HEAD + b"00"], knows=True)
     assert [body for *_, body in seen] == [b"{}", b"[]", b"00"]
     assert parsed == [HEAD + b"{}", HEAD, b"[]"]

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.turns import TURN_LIMIT, TurnQueue
+
+pytestmark = pytest.mark.any_database
+
+
+async def test_work_is_done_together_and_in_order_when_the_turn_ends() -> None:
+    done: list[str] = []
+    queue = TurnQueue()
+    queue.add_later(lambda: done.append("account"))
+    for name in "ab":
+        queue.add(lambda name=name: done.append(name))  # type: ignore[misc]
+    assert done == []
+    await asyncio.sleep(0)
+    assert done == ["a", "b", "account"]
+
+
+async def test_what_waits_does_not_wait_for_ever_more_to_come() -> None:
+    done: list[int] = []
+    queue = TurnQueue()
+    for number in range(TURN_LIMIT + 1):
+        queue.add(lambda number=number: done.append(number))  # type: ignore[misc]
+    assert done == list(range(TURN_LIMIT))
+    await asyncio.sleep(0)
+    assert done == list(range(TURN_LIMIT + 1))
+
+
+async def test_work_that_brings_more_work_is_followed_by_it() -> None:
+    done: list[str] = []
+    queue = TurnQueue()
+
+    def bring() -> None:
+        queue.add_later(lambda: done.append("account"))
+        queue.add(lambda: done.append("next"))
+
+    queue.add(bring)
+    await asyncio.sleep(0)
+    assert done == ["next", "account"]
+
+
+async def test_an_error_in_one_keeps_none_of_the_others_from_being_done() -> None:
+    done: list[str] = []
+    errors: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context["exception"]))
+    queue = TurnQueue()
+
+    def fail() -> None:
+        raise ArithmeticError
+
+    queue.add(fail)
+    queue.add(lambda: done.append("other"))
+    queue.add_later(fail)
+    queue.add_later(lambda: done.append("account"))
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert done == ["other", "account"]
+    assert [type(error) for error in errors] == [ArithmeticError] * 2
+
+
+async def test_what_waits_can_be_done_before_the_loop_ends() -> None:
+    done: list[str] = []
+    queue = TurnQueue()
+    queue.add(lambda: done.append("work"))
+    queue.run()
+    await asyncio.sleep(0)
+    assert done == ["work"]
