@@ -1,16 +1,18 @@
 """The gateway's only writing to the database: requests, and their sums by the hour. Runs in the recorder's thread.
 
-It is SQL of its own, at a fraction of what making a model instance for each row costs: this thread shares its
-interpreter with the requests.
+This thread shares its interpreter with the requests, and only one of them runs at a time. So it does next to nothing
+for a single request: a batch goes to the database as one JSON text, which one statement for each table takes apart.
+Meanwhile the interpreter is free.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from functools import lru_cache
-from itertools import chain
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -22,58 +24,27 @@ from gateway.accounting.entry import CLIENT_CLOSED_REQUEST, RequestEntry
 
 logger = logging.getLogger(__name__)
 
-_RECORDS = RequestRecord._meta.db_table  # noqa: SLF001  documented by Django ("Model _meta API")
-_HOURS = HourlyUsage._meta.db_table  # noqa: SLF001  likewise
+# Django documents these as its "Model _meta API".
+_RECORDS = RequestRecord._meta.db_table  # noqa: SLF001
+_HOURS = HourlyUsage._meta.db_table  # noqa: SLF001
+_USERS = User._meta.db_table  # noqa: SLF001
+_KEYS = ApiKey._meta.db_table  # noqa: SLF001
+_COLUMNS: dict[str, Any] = {name: RequestRecord._meta.get_field(name) for name in RequestEntry.__struct_fields__}  # noqa: SLF001
 _UNFIT = (IntegrityError, DataError, TypeError, ValueError)
 """What one entry can cause, whatever the others are like."""
 _LARGEST = 2**31 - 1
-_HOUR_S = 3600
-_RECORD_COLUMNS = {
-    "request_id": "text",
-    "finished_at": "timestamptz",
-    "user_id": "bigint",
-    "key_id": "bigint",
-    "user_name": "text",
-    "key_name": "text",
-    "client_address": "text",
-    "instance_id": "bigint",
-    "instance_name": "text",
-    "backend_type": "text",
-    "requested_model": "text",
-    "path": "text",
-    "method": "text",
-    "status": "integer",
-    "outcome": "text",
-    "error_message": "text",
-    "streamed": "boolean",
-    "prompt_tokens": "integer",
-    "completion_tokens": "integer",
-    "cached_tokens": "integer",
-    "tokens_are_floor": "boolean",
-    "prompt_per_second": "double precision",
-    "tokens_per_second": "double precision",
-    "queue_ms": "integer",
-    "first_byte_ms": "integer",
-    "duration_ms": "integer",
+_HOUR_US = 3_600_000_000
+_USUAL_BYTES = 4_000
+"""More than an entry takes up in JSON, unless a text is much longer than its column."""
+_WIDEST = max(column.max_length or 0 for column in _COLUMNS.values())
+"""The most characters that a column holds."""
+_KINDS = {
+    "CharField": "text",
+    "BooleanField": "boolean",
+    "FloatField": "double precision",
+    "DateTimeField": "double precision",
 }
-"""The columns with PostgreSQL's names of their types."""
-_KEY_COLUMNS = {"hour": "timestamptz", "user_id": "bigint", "key_id": "bigint", "instance_id": "bigint"}
-_NAME_COLUMNS = {"user_name": "text", "key_name": "text", "instance_name": "text"}
-_SUM_COLUMNS = {
-    "requests": "bigint",
-    "errors": "bigint",
-    "refused": "bigint",
-    "prompt_tokens": "bigint",
-    "completion_tokens": "bigint",
-    "cached_tokens": "bigint",
-    "duration_ms": "bigint",
-}
-_ADD_UP = (
-    f"ON CONFLICT ({', '.join(_KEY_COLUMNS)}) DO UPDATE SET "
-    + ", ".join(f"{name} = {_HOURS}.{name} + EXCLUDED.{name}" for name in _SUM_COLUMNS)
-    # A name that is unknown by now, because its person or key is gone, leaves the known one.
-    + "".join(f", {name} = COALESCE(NULLIF(EXCLUDED.{name}, ''), {_HOURS}.{name})" for name in _NAME_COLUMNS)
-)
+"""PostgreSQL's types for the fields of entries by their columns; bigint for any other."""
 
 
 def write_requests(entries: Sequence[RequestEntry], *, is_retry: bool = False) -> int:
@@ -128,131 +99,115 @@ def _try_store(entry: RequestEntry) -> bool:
 def _store(entries: Sequence[RequestEntry]) -> None:
     if not entries:
         return
-    users, keys = _find_names(entries)
-    sums: dict[tuple[int, int, int, int], list[Any]] = {}
-    rows = [_make_row(entry, users, keys, sums) for entry in entries]
-    # In one order in every process: two that locked each other's rows would wait for ever.
-    hours = [(_to_time(place[0] * _HOUR_S), *place[1:], *sums[place]) for place in sorted(sums)]
+    batch = _encode(entries)
+    # What each driver only copies: SQLite's would encode a text first, PostgreSQL's write bytes out as digits.
+    parameters = [batch if connection.vendor == "sqlite" else batch.decode()]
     with transaction.atomic(), connection.cursor() as cursor:
-        _insert(cursor, _RECORDS, _RECORD_COLUMNS, rows)
-        _insert(cursor, _HOURS, _KEY_COLUMNS | _NAME_COLUMNS | _SUM_COLUMNS, hours, _ADD_UP)
-    if keys:
-        note_keys_used(
-            [key for key in keys if key is not None],
-            datetime.fromtimestamp(max(entry.finished_at for entry in entries), UTC),
-        )
-
-
-def _find_names(entries: Sequence[RequestEntry]) -> tuple[dict[int | None, str], dict[int | None, str]]:
-    """The names of the people and keys that still exist, by id."""
-    user_ids = {entry.user_id for entry in entries if entry.user_id is not None}
+        for statement in _make_statements():
+            cursor.execute(statement, parameters)
     key_ids = {entry.key_id for entry in entries if entry.key_id is not None}
-    users = User.objects.filter(pk__in=user_ids).values_list("pk", "username")
-    keys = ApiKey.objects.filter(pk__in=key_ids).values_list("pk", "name", "key_hint")
-    return dict(users), {pk: f"{name} ({hint}…)" for pk, name, hint in keys}
+    if key_ids:
+        note_keys_used(key_ids, datetime.fromtimestamp(entries[-1].finished_at, UTC))  # they are in order of their ends
 
 
-def _make_row(
-    entry: RequestEntry,
-    users: dict[int | None, str],
-    keys: dict[int | None, str],
-    sums: dict[tuple[int, int, int, int], list[Any]],
-) -> tuple[Any, ...]:
-    """The row for an entry, which is added to `sums` too."""
-    has_user, has_key = entry.user_id in users, entry.key_id in keys
-    user_name = users[entry.user_id] if has_user else _clean(entry.user_name, 150)
-    key_name = keys[entry.key_id] if has_key else _clean(entry.key_name, 150)
-    instance_name = _clean(entry.instance_name, 50)
-    duration_ms = _bound(entry.duration_ms)
-    place = (
-        int(entry.finished_at // _HOUR_S),
-        entry.user_id or 0,
-        entry.key_id or 0,
-        entry.instance_id or 0,
+def _encode(entries: Sequence[RequestEntry]) -> bytes:
+    """The entries as JSON, an array of arrays, without what a database refuses in a text."""
+    with suppress(UnicodeEncodeError):  # half of a surrogate pair
+        batch = msgspec.json.encode(entries)
+        # A single byte is sought many times faster than a word.
+        has_nul = b"\\" in batch and b"\\u0000" in batch
+        if not has_nul and len(batch) < _USUAL_BYTES * len(entries):
+            return batch
+    return msgspec.json.encode([[_mend(value) for value in msgspec.structs.astuple(entry)] for entry in entries])
+
+
+def _mend(value: Any) -> Any:
+    """A text without NUL and halves of surrogate pairs, as long as the widest column; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    return value[:_WIDEST].encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+@cache
+def _make_statements() -> tuple[str, str]:
+    """The SQL that stores a batch and the SQL that adds it to the sums; the only parameter of both is its JSON."""
+    fields = {name: _fit(name) for name in _COLUMNS}
+    names = {
+        "user_name": f"COALESCE(person.username, {fields['user_name']})",
+        "key_name": f"COALESCE(api_key.name || ' (' || api_key.key_hint || '…)', {fields['key_name']})",
+        "instance_name": fields["instance_name"],
+    }
+    moments = {"finished_at": _make_moment("entry.finished_at")}
+    records = fields | names | moments | {"user_id": "person.id", "key_id": "api_key.id"}
+
+    place = {
+        "hour": _make_moment(f"entry.finished_at / {_HOUR_US} * {_HOUR_US}"),
+        "user_id": "COALESCE(entry.user_id, 0)",
+        "key_id": "COALESCE(entry.key_id, 0)",
+        "instance_id": "COALESCE(entry.instance_id, 0)",
+    }
+    is_error = f"entry.status >= 400 AND entry.status <> {CLIENT_CLOSED_REQUEST} OR entry.outcome = 'upstream_lost'"
+    sums = {
+        "requests": "count(*)",
+        "errors": f"count(*) FILTER (WHERE {is_error})",
+        "refused": "count(*) FILTER (WHERE entry.outcome = 'refused')",
+    } | {
+        name: f"sum({fields[name]})" for name in ("prompt_tokens", "completion_tokens", "cached_tokens", "duration_ms")
+    }
+    changes = [f"{name} = {_HOURS}.{name} + EXCLUDED.{name}" for name in sums]
+    # A name that is unknown by now, because its person or key is gone, leaves the known one.
+    changes += [f"{name} = COALESCE(NULLIF(EXCLUDED.{name}, ''), {_HOURS}.{name})" for name in names]
+    # In one order in every process: two that locked each other's rows would wait for ever.
+    suffix = (
+        f"GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4 ON CONFLICT ({', '.join(place)}) DO UPDATE SET {', '.join(changes)}"
     )
-    total = sums.get(place)
-    if total is None:
-        total = sums[place] = [user_name, key_name, instance_name, 0, 0, 0, 0, 0, 0, 0]
-    total[3] += 1
-    if entry.outcome == "upstream_lost" or (entry.status >= 400 and entry.status != CLIENT_CLOSED_REQUEST):
-        total[4] += 1
-    if entry.outcome == "refused":
-        total[5] += 1
-    total[6] += entry.prompt_tokens
-    total[7] += entry.completion_tokens
-    total[8] += entry.cached_tokens
-    total[9] += duration_ms
-    return (
-        entry.request_id,
-        _to_time(entry.finished_at),
-        entry.user_id if has_user else None,
-        entry.key_id if has_key else None,
-        user_name,
-        key_name,
-        _clean(entry.client_address, 64),
-        entry.instance_id,
-        instance_name,
-        entry.backend_type,
-        _clean(entry.requested_model, 200),
-        _clean(entry.path, 200),
-        _clean(entry.method, 20),
-        entry.status,
-        entry.outcome,
-        _clean(entry.error_message, 300),
-        entry.streamed,
-        entry.prompt_tokens,
-        entry.completion_tokens,
-        entry.cached_tokens,
-        entry.tokens_are_floor,
-        entry.prompt_per_second,
-        entry.tokens_per_second,
-        _bound(entry.queue_ms),
-        None if entry.first_byte_ms is None else _bound(entry.first_byte_ms),
-        duration_ms,
+    one_each = {name: f"max({text})" for name, text in names.items()}  # an unknown one, '', is the least
+    return _make_insert(_RECORDS, records), _make_insert(_HOURS, place | one_each | sums, suffix)
+
+
+def _make_insert(table: str, columns: dict[str, str], suffix: str = "") -> str:
+    """SQL that inserts what the columns' expressions say of each `entry` of a batch, its `person` and its `api_key`."""
+    is_sqlite = connection.vendor == "sqlite"
+    source = "json_each(CAST(%s AS text))" if is_sqlite else "jsonb_array_elements(%s::jsonb)"
+    head = f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(columns.values())}"
+    joins = (
+        f"LEFT JOIN {_USERS} AS person ON person.id = entry.user_id "
+        f"LEFT JOIN {_KEYS} AS api_key ON api_key.id = entry.key_id"
     )
+    used = re.findall(r"\bentry\.(\w+)", head + joins)
+    reads = [f"{_read(place, name)} AS {name}" for place, name in enumerate(_COLUMNS) if name in used]
+    # With a limit a query inside another is one of its own for SQLite too. Merged into one, each use of a field would
+    # read it anew, and each reading would write the entry out as JSON and parse that.
+    items = f"SELECT value FROM {source} LIMIT {_LARGEST}"  # noqa: S608  names are this module's
+    entries = f"SELECT {', '.join(reads)} FROM ({items}) AS item LIMIT {_LARGEST}"  # noqa: S608  likewise
+    return f"{head} FROM ({entries}) AS entry {joins} {suffix}"
 
 
-@lru_cache(maxsize=4096)
-def _clean(text: str, length: int) -> str:
-    """The text as any database can hold it: no NUL, no half of a surrogate pair, not too long."""
-    if not text.isascii():
-        text = text.encode(errors="replace").decode()
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")[:length]
-
-
-def _bound(value: int) -> int:
-    return min(max(value, 0), _LARGEST)
-
-
-def _to_time(seconds: float) -> str:
-    """Seconds since the epoch as both databases read them, in UTC."""
-    whole, millionths = divmod(int(seconds * 1_000_000), 1_000_000)
-    return f"{_format_second(whole)}.{millionths:06}" if millionths else _format_second(whole)
-
-
-@lru_cache(maxsize=16)
-def _format_second(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
-
-
-def _insert(cursor: Any, table: str, columns: Mapping[str, str], rows: Sequence[Any], suffix: str = "") -> None:
-    """Insert all rows, with little work for this interpreter."""
-    head = f"INSERT INTO {table} ({', '.join(columns)})"
+def _read(place: int, name: str) -> str:
+    """SQL for a field of an entry in JSON; a time in whole microseconds."""
     if connection.vendor == "sqlite":
-        _insert_values(head, len(columns), rows, suffix)
-    else:
-        # One parameter: the server takes the JSON apart. The driver would put each of thousands into the text itself.
-        values = ", ".join(f"(value->>{place})::{kind}" for place, kind in enumerate(columns.values()))
-        sql = f"{head} SELECT {values} FROM jsonb_array_elements(%s::jsonb) {suffix}"  # noqa: S608  names are this module's
-        cursor.execute(sql, [msgspec.json.encode(rows).decode()])
+        value = f"json_extract(value, '$[{place}]')"
+        return f"CAST({value} * 1000000 AS integer)" if name == "finished_at" else value
+    kind = _KINDS.get(_COLUMNS[name].get_internal_type(), "bigint")
+    value = f"(value->>{place})::{kind}"
+    return f"trunc({value} * 1000000)::bigint" if name == "finished_at" else value
 
 
-def _insert_values(head: str, width: int, rows: Sequence[Any], suffix: str) -> None:
-    """Insert with as many parameters as SQLite takes, by its own driver: Django's looks through every placeholder."""
-    row = f"({', '.join('?' * width)})"
-    step = (connection.features.max_query_params or 999) // width
-    with connection.wrap_database_errors:
-        for start in range(0, len(rows), step):
-            part = rows[start : start + step]
-            sql = f"{head} VALUES {', '.join([row] * len(part))} {suffix}"
-            connection.connection.execute(sql, list(chain.from_iterable(part)))
+def _fit(name: str) -> str:
+    """SQL for a field of `entry` as its column can hold it."""
+    if length := _COLUMNS[name].max_length:
+        return f"substr(entry.{name}, 1, {length})"
+    if name.endswith("_ms"):
+        return f"CASE WHEN entry.{name} < 0 THEN 0 WHEN entry.{name} > {_LARGEST} THEN {_LARGEST} ELSE entry.{name} END"
+    return f"entry.{name}"
+
+
+def _make_moment(microseconds: str) -> str:
+    """SQL for a time as Django stores it, which in SQLite is a text, without a fraction where there is none."""
+    if connection.vendor != "sqlite":
+        return f"to_timestamp(({microseconds}) / 1000000.0)"
+    fraction = f"({microseconds}) %% 1000000"
+    return (
+        f"datetime(({microseconds}) / 1000000, 'unixepoch')"
+        f" || CASE {fraction} WHEN 0 THEN '' ELSE printf('.%%06d', {fraction}) END"
+    )

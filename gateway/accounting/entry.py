@@ -20,8 +20,11 @@ _process = secrets.token_hex(8)
 _numbers = itertools.count(1)
 
 
-class RequestEntry(msgspec.Struct, frozen=True, gc=False):
-    """What is kept of a request. Texts are as they came; whoever stores them bounds them."""
+class RequestEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What is kept of a request. Texts are as they came; whoever stores them bounds them.
+
+    In JSON it is an array of its fields in their order.
+    """
 
     request_id: str
     finished_at: float
