@@ -8,7 +8,6 @@ Meanwhile the interpreter is free.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,7 +19,8 @@ from django.db import DataError, IntegrityError, connection, transaction
 
 from accounts.domain.key_use import note_keys_used
 from accounts.models import ApiKey, HourlyUsage, RequestRecord, User
-from gateway.accounting.entry import CLIENT_CLOSED_REQUEST, RequestEntry
+from gateway.accounting.entry import RequestEntry
+from gateway.accounting.sums import HourSum, add_up
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +29,12 @@ _RECORDS = RequestRecord._meta.db_table  # noqa: SLF001
 _HOURS = HourlyUsage._meta.db_table  # noqa: SLF001
 _USERS = User._meta.db_table  # noqa: SLF001
 _KEYS = ApiKey._meta.db_table  # noqa: SLF001
-_COLUMNS: dict[str, Any] = {name: RequestRecord._meta.get_field(name) for name in RequestEntry.__struct_fields__}  # noqa: SLF001
+_ENTRY_FIELDS = RequestEntry.__struct_fields__
+_SUM_FIELDS = HourSum.__struct_fields__
+_COLUMNS: dict[str, Any] = {name: RequestRecord._meta.get_field(name) for name in _ENTRY_FIELDS}  # noqa: SLF001
 _UNFIT = (IntegrityError, DataError, TypeError, ValueError)
 """What one entry can cause, whatever the others are like."""
 _LARGEST = 2**31 - 1
-_HOUR_US = 3_600_000_000
 _USUAL_BYTES = 4_000
 """More than an entry takes up in JSON, unless a text is much longer than its column."""
 _WIDEST = max(column.max_length or 0 for column in _COLUMNS.values())
@@ -99,26 +100,26 @@ def _try_store(entry: RequestEntry) -> bool:
 def _store(entries: Sequence[RequestEntry]) -> None:
     if not entries:
         return
-    batch = _encode(entries)
-    # What each driver only copies: SQLite's would encode a text first, PostgreSQL's write bytes out as digits.
-    parameters = [batch if connection.vendor == "sqlite" else batch.decode()]
+    sums = add_up(entries)
     with transaction.atomic(), connection.cursor() as cursor:
-        for statement in _make_statements():
-            cursor.execute(statement, parameters)
-    key_ids = {entry.key_id for entry in entries if entry.key_id is not None}
+        for statement, rows in zip(_make_statements(), (entries, sums), strict=True):
+            batch = _encode(rows)
+            # What each driver only copies: SQLite's would encode a text first, PostgreSQL's write bytes as digits.
+            cursor.execute(statement, [batch if connection.vendor == "sqlite" else batch.decode()])
+    key_ids = {row.key_id for row in sums if row.key_id}
     if key_ids:
         note_keys_used(key_ids, datetime.fromtimestamp(entries[-1].finished_at, UTC))  # they are in order of their ends
 
 
-def _encode(entries: Sequence[RequestEntry]) -> bytes:
-    """The entries as JSON, an array of arrays, without what a database refuses in a text."""
+def _encode(rows: Sequence[msgspec.Struct]) -> bytes:
+    """The rows as JSON, an array of arrays, without what a database refuses in a text."""
     with suppress(UnicodeEncodeError):  # half of a surrogate pair
-        batch = msgspec.json.encode(entries)
+        batch = msgspec.json.encode(rows)
         # A single byte is sought many times faster than a word.
         has_nul = b"\\" in batch and b"\\u0000" in batch
-        if not has_nul and len(batch) < _USUAL_BYTES * len(entries):
+        if not has_nul and len(batch) < _USUAL_BYTES * len(rows):
             return batch
-    return msgspec.json.encode([[_mend(value) for value in msgspec.structs.astuple(entry)] for entry in entries])
+    return msgspec.json.encode([[_mend(value) for value in msgspec.structs.astuple(row)] for row in rows])
 
 
 def _mend(value: Any) -> Any:
@@ -130,71 +131,63 @@ def _mend(value: Any) -> Any:
 
 @cache
 def _make_statements() -> tuple[str, str]:
-    """The SQL that stores a batch and the SQL that adds it to the sums; the only parameter of both is its JSON."""
-    fields = {name: _fit(name) for name in _COLUMNS}
-    names = {
-        "user_name": f"COALESCE(person.username, {fields['user_name']})",
-        "key_name": f"COALESCE(api_key.name || ' (' || api_key.key_hint || '…)', {fields['key_name']})",
-        "instance_name": fields["instance_name"],
+    """The SQL that stores the entries of a batch and the SQL that stores its sums, each from one JSON parameter."""
+    user_name = f"COALESCE(person.username, {_fit('user_name')})"
+    key_name = f"COALESCE(api_key.name || ' (' || api_key.key_hint || '…)', {_fit('key_name')})"
+    records = {name: _fit(name) for name in _ENTRY_FIELDS} | {
+        "finished_at": _make_moment("entry.finished_at"),
+        "user_id": "person.id",
+        "key_id": "api_key.id",
+        "user_name": user_name,
+        "key_name": key_name,
     }
-    moments = {"finished_at": _make_moment("entry.finished_at")}
-    records = fields | names | moments | {"user_id": "person.id", "key_id": "api_key.id"}
-
-    place = {
-        "hour": _make_moment(f"entry.finished_at / {_HOUR_US} * {_HOUR_US}"),
-        "user_id": "COALESCE(entry.user_id, 0)",
-        "key_id": "COALESCE(entry.key_id, 0)",
-        "instance_id": "COALESCE(entry.instance_id, 0)",
+    hours = {name: f"entry.{name}" for name in _SUM_FIELDS} | {
+        "hour": _make_moment("entry.hour"),
+        "instance_name": _fit("instance_name"),
+        "user_name": user_name,
+        "key_name": key_name,
     }
-    is_error = f"entry.status >= 400 AND entry.status <> {CLIENT_CLOSED_REQUEST} OR entry.outcome = 'upstream_lost'"
-    sums = {
-        "requests": "count(*)",
-        "errors": f"count(*) FILTER (WHERE {is_error})",
-        "refused": "count(*) FILTER (WHERE entry.outcome = 'refused')",
-    } | {
-        name: f"sum({fields[name]})" for name in ("prompt_tokens", "completion_tokens", "cached_tokens", "duration_ms")
-    }
+    place, names, sums = _SUM_FIELDS[:4], _SUM_FIELDS[4:7], _SUM_FIELDS[7:]
     changes = [f"{name} = {_HOURS}.{name} + EXCLUDED.{name}" for name in sums]
     # A name that is unknown by now, because its person or key is gone, leaves the known one.
     changes += [f"{name} = COALESCE(NULLIF(EXCLUDED.{name}, ''), {_HOURS}.{name})" for name in names]
-    # In one order in every process: two that locked each other's rows would wait for ever.
-    suffix = (
-        f"GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4 ON CONFLICT ({', '.join(place)}) DO UPDATE SET {', '.join(changes)}"
-    )
-    one_each = {name: f"max({text})" for name, text in names.items()}  # an unknown one, '', is the least
-    return _make_insert(_RECORDS, records), _make_insert(_HOURS, place | one_each | sums, suffix)
+    # SQLite wants a WHERE, to tell this ON from one of the joins.
+    suffix = f"WHERE true ON CONFLICT ({', '.join(place)}) DO UPDATE SET {', '.join(changes)}"
+    return _make_insert(_RECORDS, records), _make_insert(_HOURS, hours, suffix)
 
 
 def _make_insert(table: str, columns: dict[str, str], suffix: str = "") -> str:
-    """SQL that inserts what the columns' expressions say of each `entry` of a batch, its `person` and its `api_key`."""
-    is_sqlite = connection.vendor == "sqlite"
-    source = "json_each(CAST(%s AS text))" if is_sqlite else "jsonb_array_elements(%s::jsonb)"
+    """SQL that inserts what the columns' expressions say of each `entry` of a batch, its `person` and its `api_key`.
+
+    The fields of an entry are named and ordered as the columns.
+    """
+    source = "json_each(CAST(%s AS text))" if connection.vendor == "sqlite" else "jsonb_array_elements(%s::jsonb)"
+    reads = [f"{_read(place, name)} AS {name}" for place, name in enumerate(columns)]
+    # With a limit a query inside another is one of its own for SQLite too. Merged into one, each use of a field would
+    # read it anew, and each reading would write the entry out as JSON and parse that.
+    items = f"SELECT value FROM {source} LIMIT {_LARGEST}"  # noqa: S608  names are this module's
+    entries = f"SELECT {', '.join(reads)} FROM ({items}) AS item LIMIT {_LARGEST}"  # noqa: S608  likewise
     head = f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(columns.values())}"
     joins = (
         f"LEFT JOIN {_USERS} AS person ON person.id = entry.user_id "
         f"LEFT JOIN {_KEYS} AS api_key ON api_key.id = entry.key_id"
     )
-    used = re.findall(r"\bentry\.(\w+)", head + joins)
-    reads = [f"{_read(place, name)} AS {name}" for place, name in enumerate(_COLUMNS) if name in used]
-    # With a limit a query inside another is one of its own for SQLite too. Merged into one, each use of a field would
-    # read it anew, and each reading would write the entry out as JSON and parse that.
-    items = f"SELECT value FROM {source} LIMIT {_LARGEST}"  # noqa: S608  names are this module's
-    entries = f"SELECT {', '.join(reads)} FROM ({items}) AS item LIMIT {_LARGEST}"  # noqa: S608  likewise
     return f"{head} FROM ({entries}) AS entry {joins} {suffix}"
 
 
 def _read(place: int, name: str) -> str:
     """SQL for a field of an entry in JSON; a time in whole microseconds."""
+    is_time = name in ("finished_at", "hour")
     if connection.vendor == "sqlite":
         value = f"json_extract(value, '$[{place}]')"
-        return f"CAST({value} * 1000000 AS integer)" if name == "finished_at" else value
-    kind = _KINDS.get(_COLUMNS[name].get_internal_type(), "bigint")
+        return f"CAST({value} * 1000000 AS integer)" if is_time else value
+    kind = _KINDS.get(_COLUMNS[name].get_internal_type(), "bigint") if name in _COLUMNS else "bigint"
     value = f"(value->>{place})::{kind}"
-    return f"trunc({value} * 1000000)::bigint" if name == "finished_at" else value
+    return f"trunc({value} * 1000000)::bigint" if is_time else value
 
 
 def _fit(name: str) -> str:
-    """SQL for a field of `entry` as its column can hold it."""
+    """SQL for a field of a request's `entry` as its column can hold it."""
     if length := _COLUMNS[name].max_length:
         return f"substr(entry.{name}, 1, {length})"
     if name.endswith("_ms"):
