@@ -20,7 +20,7 @@ _DIGITS = 8
 class KnownHead(Generic[Facts]):
     """A head of HTTP/1.1 whose body is as long as it says."""
 
-    __slots__ = ("_after", "_before", "_headers", "_name", "_place", "facts")
+    __slots__ = ("_after", "_after_size", "_before", "_before_size", "_headers", "_name", "_place", "facts")
 
     facts: Facts | None
     """Whatever else has been worked out of this head, for the next message that comes with it."""
@@ -28,6 +28,8 @@ class KnownHead(Generic[Facts]):
     def __init__(self, before: bytes, after: bytes, headers: Headers, place: int) -> None:
         self._before = before
         self._after = after
+        self._before_size = len(before)
+        self._after_size = len(after)
         self._headers = headers
         self._name = headers[place][0]
         self._place = place
@@ -37,12 +39,12 @@ class KnownHead(Generic[Facts]):
         """Where the body begins and the digits of its length, if `data` begins with this head; else None."""
         if not data.startswith(self._before):
             return None
-        begin = len(self._before)
+        begin = self._before_size
         end = data.find(b"\r", begin, begin + _DIGITS + 1)
         digits = data[begin:end]
         if end < 0 or not digits.isdigit() or not data.startswith(self._after, end):
             return None
-        return end + len(self._after), digits
+        return end + self._after_size, digits
 
     def make_headers(self, digits: bytes) -> Headers:
         """The headers of a head with this length."""

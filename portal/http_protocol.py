@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.asgi import ASGIApp, Receive, Scope, Send, find_header
@@ -83,7 +84,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         """Expect a head."""
-        super().connection_made(transport)
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.server = read_address(transport, "sockname")
+        self.client = read_address(transport, "peername")
+        self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self._queue: list[tuple[HttpCycle, ASGIApp]] = []
         self._asgi = {"version": self.asgi_version, "spec_version": "2.3"}
         self._take: Callable[[HttpCycle], bool] | None = getattr(self.app, "take", None)
@@ -388,6 +394,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def read_address(transport: asyncio.BaseTransport, name: str) -> tuple[str, Any] | None:
+    """Host and port of one end of a connection, None when there are none.
+
+    uvicorn asks a copy of the socket, which takes ten calls of the system; the transport knows them.
+    """
+    address = transport.get_extra_info(name)
+    if isinstance(address, str):  # a Unix socket's
+        return (address, None) if name == "sockname" else None
+    return (address[0], address[1]) if address else None
 
 
 def split_target(target: bytes) -> tuple[bytes, bytes]:
