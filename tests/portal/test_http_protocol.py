@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 import uvicorn.server
 
-from portal.http_protocol import BoundedHttpProtocol, split_target
+from portal.http_cycle import JOINED_LIMIT, HttpCycle
+from portal.http_protocol import BoundedHttpProtocol, read_address, split_target
 from portal.web import make_config
 from tests.portal.web import App, application, converse, read_all, read_until, serve, split, start, write
 from tests.system.stack import poll
 
 pytestmark = pytest.mark.any_database
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nx: y\r\n"
 LAST_GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
@@ -86,6 +88,66 @@ async def test_a_large_first_piece_is_not_copied_for_the_head() -> None:
         len(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"),
         10**5,
     ]
+
+
+@pytest.mark.parametrize(
+    ("request_", "size", "has_date", "expected"),
+    [
+        (GET, 2, True, [BUSY + b"content-length: 2\r\n\r\nxx"]),
+        (
+            LAST_GET,
+            2,
+            False,
+            [BUSY + b"date: today\r\ncontent-length: 2\r\nconnection: close\r\n\r\nxx"],
+        ),
+        (
+            GET,
+            JOINED_LIMIT + 1,
+            True,
+            [
+                BUSY + b"content-length: %d\r\n\r\n" % (JOINED_LIMIT + 1),
+                b"x" * (JOINED_LIMIT + 1),
+            ],
+        ),
+    ],
+    ids=["small", "the last, without a date", "large"],
+)
+async def test_an_answer_whose_lines_are_written_out_is_framed(
+    request_: bytes, size: int, has_date: bool, expected: list[bytes]
+) -> None:
+    class Portal:
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            raise AssertionError
+
+        def take(self, cycle: HttpCycle) -> bool:
+            cycle.write_answer(503, b"x: y\r\n", b"x" * size, has_date=has_date)
+            return True
+
+    config = make_config(1, Portal())  # type: ignore[arg-type]  # uvicorn takes any callable
+    config.load()
+    wire, state = Wire(), uvicorn.server.ServerState()
+    state.default_headers = [(b"date", b"today")]
+    protocol = BoundedHttpProtocol(config, state, {})
+    protocol.connection_made(wire)
+    protocol.data_received(request_)
+    assert wire.writes == expected
+    assert wire.is_closed == (request_ is LAST_GET)
+    assert state.total_requests == 1
+    protocol.connection_lost(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "expected"),
+    [
+        ("peername", ("192.0.2.1", 5), ("192.0.2.1", 5)),
+        ("peername", ("2001:db8::1", 5, 0, 0), ("2001:db8::1", 5)),
+        ("peername", None, None),
+        ("peername", "", None),
+        ("sockname", "/run/corral.sock", ("/run/corral.sock", None)),
+    ],
+)
+def test_an_address_is_a_host_and_a_port(name: str, address: Any, expected: Any) -> None:
+    assert read_address(asyncio.Transport(extra={name: address}), name) == expected
 
 
 def test_a_head_does_not_wait_for_its_body() -> None:
