@@ -22,7 +22,7 @@ class TurnQueue:
         self._is_planned = False
 
     def add(self, work: Callable[[], None]) -> None:
-        """Have `work` done at the end of this turn, or now where much waits already."""
+        """Have `work` done at the end of this turn, or now where much waits already. It must not raise."""
         self._first.append(work)
         if len(self._first) >= TURN_LIMIT:
             self.run()
@@ -30,21 +30,20 @@ class TurnQueue:
             self._plan()
 
     def add_later(self, work: Callable[[], None]) -> None:
-        """Have `work` done after all that waits."""
+        """Have `work` done after all that waits. It must not raise."""
         self._then.append(work)
         if not self._is_planned:
             self._plan()
 
     def run(self) -> None:
-        """Do all that waits."""
-        try:
-            while self._first:
-                self._first.popleft()()
-            while self._then:
-                self._then.popleft()()
-        finally:  # whatever one of them raises, the others are done
-            if (self._first or self._then) and not self._is_planned:
-                self._plan()
+        """Do all that waits. What one of them raises goes to the loop's handler of exceptions: the others are done."""
+        while queue := self._first or self._then:
+            work = queue.popleft()
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001  it concerns none of those whose news has ended the turn
+                message = "An error in what was to be done at the end of a turn"
+                asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
 
     def _plan(self) -> None:
         self._is_planned = True
