@@ -22,6 +22,7 @@ from benchmarks.gateway.cases import (
     take_turns,
 )
 from benchmarks.gateway.contestants import MODEL, Contestant, Corral, run_corral, run_go_proxy
+from benchmarks.gateway.processor_share import limit_processor
 from benchmarks.gateway.rig import Rig, build_rig, describe_go
 from benchmarks.gateway.tables import Table, describe_machine, describe_plan, say
 from tests.system.stack import poll
@@ -111,13 +112,17 @@ def compare_growth(rig: Rig, plan: Plan, folder: Path) -> None:
         table.add("RSS of the web process, MiB", rounds, "rss", ".1f")
 
 
-def compare_workers(rig: Rig, plan: Plan, folder: Path) -> None:
-    """One web worker beside two."""
+def compare_workers(rig: Rig, plan: Plan, folder: Path, share: float | None) -> None:
+    """One web worker beside two, each with ``share`` of a core if one is given."""
     clients = 2 * plan.clients
     with ExitStack() as running:
         one = running.enter_context(run_corral(folder / "single", rig, name="1 worker"))
         two = running.enter_context(run_corral(folder / "double", rig, name="2 workers", workers=2))
         both = [one.contestant, two.contestant]
+        if share is not None:
+            workers = [process for contestant in both for process in contestant.processes]
+            running.enter_context(limit_processor(workers, share))
+            say(f"\nEach worker has {share:.0%} of a core; the upstream and the load have the rest.")
         table = Table(["1 worker", "2 workers"], subject="2 workers", base="1 worker")
         measure = requests(rig, plan, clients)
         rounds = take_turns(both, plan.rounds, lambda contestant: shares(contestant, measure))
@@ -125,8 +130,9 @@ def compare_workers(rig: Rig, plan: Plan, folder: Path) -> None:
         table.add("processor time per request, µs", rounds, "processor_us", ".0f", "1.0")
         table.add("the busiest worker's part", rounds, "busiest", ".2f", "near 0.5")
     cores = os.cpu_count() or 1
-    if cores < 5:
-        say(f"\nTwo workers, the upstream and the load want five cores or more to themselves; here they share {cores}.")
+    if cores < 5 and share is None:
+        need = "Two workers, the upstream and the load want five cores or more to themselves"
+        say(f"\n{need}; here they share {cores}. --worker-share 0.2 leaves room.")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -138,6 +144,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=CASES, help="only this case; may be repeated")
     parser.add_argument("--blind", action="store_true", help="a Go proxy too that doesn't look into the body")
     parser.add_argument("--other", action="append", default=[], metavar="NAME=URL", help="a proxy of your own")
+    parser.add_argument("--worker-share", type=float, metavar="PART", help="of a core for each worker of that case")
     parser.add_argument("--upstream-port", type=int, help="where your own proxy finds the upstream")
     options = parser.parse_args()
     if options.other and not options.upstream_port:
@@ -165,7 +172,7 @@ def main() -> None:
         if "growth" in wanted:
             compare_growth(rig, plan, folder)
         if "workers" in wanted:
-            compare_workers(rig, plan, folder)
+            compare_workers(rig, plan, folder, options.worker_share)
 
 
 if __name__ == "__main__":
