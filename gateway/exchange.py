@@ -11,6 +11,7 @@ from gateway.accounting.reader import UsageReader
 from gateway.accounting.usage import Usage
 from gateway.admission import Admission
 from gateway.asgi import Headers, Receive, Scope, Send
+from gateway.dial import Dial
 from gateway.errors import GatewayError
 from gateway.structs import Principal, Quota, Route
 from gateway.upstream import UpstreamConnection
@@ -60,8 +61,8 @@ class Exchange:
 
     # Only while it is being forwarded
     connection: UpstreamConnection | None = None
-    dialling: asyncio.Timeout | None = None
-    """Ends the attempt to reach the instance, while there is one."""
+    dialling: Dial | None = None
+    """The attempt to reach the instance, while there is one."""
     watcher: asyncio.Task[None] | None = None
     is_sent = True
     """False while a streamed request body is still on its way to the instance."""
@@ -117,7 +118,7 @@ class Exchange:
             release()
 
     def _break_off(self) -> None:
-        if self.dialling is not None and not self.dialling.expired():
-            self.dialling.reschedule(0)
+        if self.dialling is not None:
+            self.dialling.end()
         if self.connection is not None:
             self.connection.abort()

@@ -11,10 +11,11 @@ from gateway.accounting.reader import UsageReader
 from gateway.activity import Activity
 from gateway.asgi import Headers, Message
 from gateway.body import RequestBody
+from gateway.dial import UpstreamUnreachable
 from gateway.errors import ClientGone, GatewayError
 from gateway.exchange import Exchange
 from gateway.headers import build_request_head, filter_answer_headers, filter_trailers
-from gateway.pool import ConnectionPool, UpstreamUnreachable
+from gateway.pool import ConnectionPool
 from gateway.structs import Route
 from gateway.transfer import Transfer
 from gateway.upstream import UpstreamConnection
@@ -220,9 +221,9 @@ class Forwarder:
         return connection
 
     async def _connect(self, exchange: Exchange, route: Route) -> UpstreamConnection:
-        limit = exchange.dialling = self._pool.limit_dialling(route.connect_timeout_s)
+        dialling = exchange.dialling = self._pool.dial((route.host, route.port), route.connect_timeout_s)
         try:
-            return await self._pool.connect((route.host, route.port), limit)
+            return await dialling.finish()
         except UpstreamUnreachable as error:
             if exchange.client_gone or exchange.upload_error is not None:
                 raise exchange.upload_error or ClientGone from error

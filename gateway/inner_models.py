@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from gateway.dial import UpstreamUnreachable
 from gateway.headers import build_request_head
-from gateway.pool import ConnectionPool, UpstreamUnreachable
+from gateway.pool import ConnectionPool
 from gateway.structs import Route
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class InnerModels:
         return models
 
     async def _ask(self, route: Route) -> list[str]:
-        connection = await self._pool.connect((route.host, route.port), self._pool.limit_dialling(_TIMEOUT_S))
+        connection = await self._pool.dial((route.host, route.port), _TIMEOUT_S).finish()
         try:
             target = route.path_prefix.encode() + b"/models"
             head = build_request_head("GET", target, route, [], client_host=None)

@@ -7,17 +7,8 @@ import time
 from collections import deque
 from collections.abc import Collection
 
+from gateway.dial import Dial, Endpoint
 from gateway.upstream import UpstreamConnection
-
-Endpoint = tuple[str, int]
-
-
-class UpstreamUnreachable(Exception):
-    """An instance could not be dialled; the text says why, `is_timeout` that it didn't answer in time."""
-
-    def __init__(self, reason: str, *, is_timeout: bool = False) -> None:
-        super().__init__(reason)
-        self.is_timeout = is_timeout
 
 
 class ConnectionPool:
@@ -40,23 +31,9 @@ class ConnectionPool:
             connection.abort()
         return None
 
-    def limit_dialling(self, timeout_s: float) -> asyncio.Timeout:
-        """What ends `connect` in time: after `timeout_s`, or the pool's own time when that is 0."""
-        return asyncio.timeout(timeout_s or self.connect_timeout_s)
-
-    async def connect(self, endpoint: Endpoint, limit: asyncio.Timeout) -> UpstreamConnection:
-        """A new connection. Raises `UpstreamUnreachable`; `is_timeout` when the limit was reached."""
-        loop = asyncio.get_running_loop()
-        try:
-            async with limit:
-                _, connection = await loop.create_connection(lambda: UpstreamConnection(loop), *endpoint)
-        except TimeoutError as error:
-            raise UpstreamUnreachable("no connection in time", is_timeout=True) from error
-        except OSError as error:
-            raise UpstreamUnreachable(error.strerror or str(error)) from error
-        except UnicodeError as error:  # the IDNA codec of the look-up: an empty or overlong label
-            raise UpstreamUnreachable("its host name can't be one") from error
-        return connection
+    def dial(self, endpoint: Endpoint, timeout_s: float = 0) -> Dial:
+        """Begin to open a new connection, for `timeout_s` at most, or the pool's own time when that is 0."""
+        return Dial(endpoint, timeout_s or self.connect_timeout_s)
 
     def give_back(self, endpoint: Endpoint, connection: UpstreamConnection, now_s: float) -> None:
         """End an exchange at this monotonic time: keep the connection if it can carry another one, else close it."""
