@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from gateway.exchange import Exchange
-from gateway.facts import RequestFacts
+from gateway.facts import RequestFacts, SentHead
 from gateway.guards import guard_body
 from gateway.named import name_body
 from gateway.passage import Client, Passage
@@ -82,10 +82,11 @@ class DirectWay:
             return None
         exchange.principal, exchange.model = principal, named.model
         body = guard_body(route, named.ask_for(wanted))
-        if facts.sent_to is not route or facts.sent_for != exchange.client_host:
-            facts.open_head = self.forwarder.write_head(exchange, route, facts.raw_path, facts.query)
-            facts.sent_to, facts.sent_for = route, exchange.client_host
-        return Transfer(exchange, route, facts.raw_path, facts.open_head, body)
+        sent, host = facts.sent, exchange.client_host
+        if sent is None or sent.route is not route or sent.client_host != host:
+            open_head = self.forwarder.write_head(exchange, route, facts.raw_path, facts.query)
+            sent = facts.sent = SentHead(route, host, open_head)
+        return Transfer(exchange, route, facts.raw_path, sent.open_head, body)
 
     def close(self) -> None:
         """Break off what is still on its way, and account for what is over."""

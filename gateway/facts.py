@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from gateway.asgi import Headers, Scope, find_header
 from gateway.browsers import is_browser
 from gateway.headers import filter_answer_headers, write_lines
@@ -11,20 +13,26 @@ from gateway.named import find_query_model
 from gateway.structs import Route
 
 
+class SentHead(NamedTuple):
+    """A head as it went to an engine."""
+
+    route: Route
+    client_host: str
+    open_head: bytes
+    """As `Transfer` takes it."""
+
+
 class RequestFacts:
     """Of a request, once the edge has admitted it. Raises `GatewayError` 400 for a query with two models."""
 
-    __slots__ = (
-        "can_go_directly",
-        "content_type",
-        "digest",
-        "open_head",
-        "query",
-        "query_model",
-        "raw_path",
-        "sent_for",
-        "sent_to",
-    )
+    __slots__ = ("can_go_directly", "content_type", "digest", "query", "query_model", "raw_path", "sent")
+
+    can_go_directly: bool
+    """Whether it may take the short way (`gateway.direct`) as far as its head is concerned. Else no more is known."""
+    digest: str | None
+    """The hash of the key, None without one."""
+    sent: SentHead | None
+    """How the last request with this head was sent."""
 
     def __init__(self, scope: Scope) -> None:
         headers, query, path = scope["headers"], scope["query_string"], scope["path"]
@@ -36,18 +44,13 @@ class RequestFacts:
             and not is_multipart(self.content_type)
             and not is_browser(headers)  # whose answers say more
         )
-        """Whether it may take the short way (`gateway.direct`) as far as its head is concerned."""
-        credential = read_credential(headers, query)
-        self.digest = None if credential is None else hash_key(credential)
-        self.query = drop_query_key(query)
-        self.query_model = find_query_model(query)
-        self.raw_path: bytes = scope["raw_path"]
-        self.sent_to: Route | None = None
-        """Where the last request with this head went."""
-        self.sent_for = ""
-        """The address of the client it came from."""
-        self.open_head = b""
-        """The head of that request to its engine, as `Transfer` takes it."""
+        if self.can_go_directly:
+            credential = read_credential(headers, query)
+            self.digest = None if credential is None else hash_key(credential)
+            self.query = drop_query_key(query)
+            self.query_model = find_query_model(query)
+            self.raw_path: bytes = scope["raw_path"]
+            self.sent = None
 
 
 class AnswerFacts:

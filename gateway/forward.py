@@ -159,13 +159,14 @@ class Forwarder:
             exchange.release_body()
 
     async def _stop_watching(self, exchange: Exchange) -> None:
-        if exchange.watcher is not None:
-            await stop_task(exchange.watcher)
+        watcher, exchange.watcher = exchange.watcher, None
+        if watcher is not None:
+            await stop_task(watcher)
 
     async def _send_whole(self, transfer: Transfer) -> UpstreamConnection:
         """Send a request whose body is here and wait for the head of its answer."""
         exchange = transfer.exchange
-        connection = self.take_idle(transfer.route, exchange.received_s)
+        connection = self.take_idle(transfer.route, time.monotonic())  # it may have come long ago
         is_reused = connection is not None
         self._watch.add(exchange)
         if connection is None:

@@ -1,4 +1,4 @@
-"""The last head on a connection, to know the next one by: clients and engines send the same head again and again.
+"""A head that has been read, to know the next one by: clients and engines send the same head again and again.
 
 Comparing costs a fraction of parsing. Only the length of the body may differ. What is known came from the parser, so a
 head that equals it means the same; whatever differs in one more byte is for the parser.

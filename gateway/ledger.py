@@ -21,6 +21,7 @@ from accounts.domain.key_use import note_keys_used
 from accounts.models import ApiKey, HourlyUsage, RequestRecord, User
 from gateway.accounting.entry import RequestEntry
 from gateway.accounting.sums import HourSum, add_up
+from gateway.accounting.usage import LARGEST
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,6 @@ _SUM_FIELDS = HourSum.__struct_fields__
 _COLUMNS: dict[str, Any] = {name: RequestRecord._meta.get_field(name) for name in _ENTRY_FIELDS}  # noqa: SLF001
 _UNFIT = (IntegrityError, DataError, TypeError, ValueError)
 """What one entry can cause, whatever the others are like."""
-_LARGEST = 2**31 - 1
 _USUAL_BYTES = 4_000
 """More than an entry takes up in JSON, unless a text is much longer than its column."""
 _WIDEST = max(column.max_length or 0 for column in _COLUMNS.values())
@@ -165,8 +165,8 @@ def _make_insert(table: str, columns: dict[str, str], suffix: str = "") -> str:
     reads = [f"{_read(place, name)} AS {name}" for place, name in enumerate(columns)]
     # With a limit a query inside another is one of its own for SQLite too. Merged into one, each use of a field would
     # read it anew, and each reading would write the entry out as JSON and parse that.
-    items = f"SELECT value FROM {source} LIMIT {_LARGEST}"  # noqa: S608  names are this module's
-    entries = f"SELECT {', '.join(reads)} FROM ({items}) AS item LIMIT {_LARGEST}"  # noqa: S608  likewise
+    items = f"SELECT value FROM {source} LIMIT {LARGEST}"  # noqa: S608  names are this module's
+    entries = f"SELECT {', '.join(reads)} FROM ({items}) AS item LIMIT {LARGEST}"  # noqa: S608  likewise
     head = f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(columns.values())}"
     joins = (
         f"LEFT JOIN {_USERS} AS person ON person.id = entry.user_id "
@@ -191,7 +191,7 @@ def _fit(name: str) -> str:
     if length := _COLUMNS[name].max_length:
         return f"substr(entry.{name}, 1, {length})"
     if name.endswith("_ms"):
-        return f"CASE WHEN entry.{name} < 0 THEN 0 WHEN entry.{name} > {_LARGEST} THEN {_LARGEST} ELSE entry.{name} END"
+        return f"CASE WHEN entry.{name} < 0 THEN 0 WHEN entry.{name} > {LARGEST} THEN {LARGEST} ELSE entry.{name} END"
     return f"entry.{name}"
 
 

@@ -120,20 +120,23 @@ class Passage:
         if transfer.exchange.client_gone:
             self._hand_over(ClientGone())
             return
-        connection = self._way.forwarder.take_idle(transfer.route, transfer.exchange.received_s)
-        if connection is None:
-            self._dialling = asyncio.get_running_loop().create_task(self._dial())
-        else:
-            self._is_reused = True
-            self._send(connection)
+        try:
+            connection = self._way.forwarder.take_idle(transfer.route, transfer.exchange.received_s)
+            if connection is None:
+                self._dialling = asyncio.get_running_loop().create_task(self._dial())
+            else:
+                self._is_reused = True
+                self._send(connection)
+        except Exception as error:  # noqa: BLE001  it is raised again where it is handled
+            self._hand_over(error)
 
     async def _dial(self) -> None:
         try:
             connection = await self._way.forwarder.dial(self.transfer)
+            self._send(connection)
         except Exception as error:  # noqa: BLE001  it is raised again where it is handled
             self._hand_over(error)
             return
-        self._send(connection)
         if connection.is_lost:  # before anybody listened
             self.hear()
 
@@ -215,7 +218,9 @@ class Passage:
         self._client.on_departure = self.transfer.exchange.abandon
 
         async def finish(scope: Scope, receive: Receive, send: Send) -> None:
-            await self._way.complete(self.transfer.exchange, self._finish(error))
+            nonlocal error
+            work, error = self._finish(error), None  # its traceback will hold this frame
+            await self._way.complete(self.transfer.exchange, work)
 
         self._client.start(finish)
 

@@ -18,6 +18,7 @@ class Transfer:
     __slots__ = ("body", "exchange", "head", "is_begun", "path", "reader", "route", "sends_trailers")
 
     def __init__(self, exchange: Exchange, route: Route, path: bytes, open_head: bytes, body: RequestBody) -> None:
+        """`open_head` is the head as `gateway.headers.build_request_head` writes it, without its end."""
         self.exchange = exchange
         self.route = route
         self.path = path

@@ -257,13 +257,13 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection ended; that is the proper end of an answer of unknown length (RFC 9112 section 6.3)."""
         was_expected = self.is_lost or self.is_idle
+        self.is_lost = True  # whoever takes what has come shall not give it back as one to be used
         if exc is not None and not was_expected and not self.is_complete and self._transport is not None:
             # An engine that refuses an upload answers and closes. The reset that follows its answer may be noticed by
             # writing before the answer is noticed by reading.
             leftover = read_leftover(self._transport)
             if leftover:
                 self.data_received(leftover)
-        self.is_lost = True
         self._cancel_timer()
         if not was_expected and not self._received_any and self._transport is not None:
             sent = self._sent_bytes - self._sent_before
@@ -273,6 +273,8 @@ class UpstreamConnection(asyncio.Protocol):
         elif not self.is_complete and not self.error:
             self.error = f"it broke the connection ({exc})" if exc is not None else "it closed the connection"
         self.resume_writing()
+        self._known = None
+        del self._parser  # they hold each other
         self._wake()
 
     def pause_writing(self) -> None:

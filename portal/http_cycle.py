@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
 from gateway.asgi import ASGIApp, Headers, Message, Scope
+from gateway.headers import write_lines
 from gateway.known_head import KnownHead
 
 logger = logging.getLogger("uvicorn.error")
@@ -186,7 +187,7 @@ class HttpCycle:
         self.response_started = True
         self._waits_for_continue = False
         if not has_date:
-            lines += b"".join([b"%b: %b\r\n" % header for header in self._connection.server_state.default_headers])
+            lines += write_lines(self._connection.server_state.default_headers)
         ending = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
         head = b"%bcontent-length: %d\r\n%b" % (STATUS_LINE[status] + lines, len(body), ending)
         if len(body) <= JOINED_LIMIT:

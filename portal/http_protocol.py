@@ -67,9 +67,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _fresh: ASGIApp | None = None
     """The application for the active request, as long as that isn't started."""
     _patience: asyncio.TimerHandle | None = None
-    """Ends the wait for the rest of a short request."""
+    """Ends the wait for the rest of a short request: of one that was parsed, or else of one in ``_held``."""
     _known: KnownHead[Any] | None = None
-    """The head of the last request, if the next one can be known by it; its scope is ``_known_scope``."""
+    """The head by which the next request may be known, mostly the last one's; its scope is ``_known_scope``."""
     _known_scope: Any = None
     _newest: ClassVar[tuple[KnownHead[Any], Any] | None] = None
     """The last of those of any connection: a program that opens many sends the same head on each."""

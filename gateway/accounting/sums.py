@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import msgspec
 
 from gateway.accounting.entry import CLIENT_CLOSED_REQUEST, RequestEntry
+from gateway.accounting.usage import LARGEST
 
 _HOUR_S = 3600
-_LARGEST = 2**31 - 1
 
 
 class HourSum(msgspec.Struct, array_like=True, gc=False):
@@ -53,5 +53,5 @@ def add_up(entries: Iterable[RequestEntry]) -> list[HourSum]:
         total.prompt_tokens += entry.prompt_tokens
         total.completion_tokens += entry.completion_tokens
         total.cached_tokens += entry.cached_tokens
-        total.duration_ms += min(max(entry.duration_ms, 0), _LARGEST)
+        total.duration_ms += min(max(entry.duration_ms, 0), LARGEST)
     return [sums[place] for place in sorted(sums)]

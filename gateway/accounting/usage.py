@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-_LARGEST = 2**31 - 1
+LARGEST = 2**31 - 1
+"""Of a whole number in the database."""
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
@@ -129,9 +130,9 @@ def add_up(answers: Sequence[Answer]) -> Usage | None:
     if not parts:
         return None
     return Usage(
-        prompt_tokens=min(sum(part.prompt_tokens for part in parts), _LARGEST),
-        completion_tokens=min(sum(part.completion_tokens for part in parts), _LARGEST),
-        cached_tokens=min(sum(part.cached_tokens for part in parts), _LARGEST),
+        prompt_tokens=min(sum(part.prompt_tokens for part in parts), LARGEST),
+        completion_tokens=min(sum(part.completion_tokens for part in parts), LARGEST),
+        cached_tokens=min(sum(part.cached_tokens for part in parts), LARGEST),
         prompt_per_second=parts[-1].prompt_per_second,
         tokens_per_second=parts[-1].tokens_per_second,
     )
@@ -170,13 +171,13 @@ def summarize(answer: Answer) -> Usage | None:
         if gap > 0:
             speed = 1000 / gap
     return Usage(
-        int(prompt) if 0 < prompt < _LARGEST else _clamp(prompt),
-        int(completion) if 0 < completion < _LARGEST else _clamp(completion),
-        int(cached) if 0 < cached < _LARGEST else _clamp(cached),
-        prompt_speed if prompt_speed is not None and 0 < prompt_speed < _LARGEST else None,
-        speed if speed is not None and 0 < speed < _LARGEST else None,
+        int(prompt) if 0 < prompt < LARGEST else _clamp(prompt),
+        int(completion) if 0 < completion < LARGEST else _clamp(completion),
+        int(cached) if 0 < cached < LARGEST else _clamp(cached),
+        prompt_speed if prompt_speed is not None and 0 < prompt_speed < LARGEST else None,
+        speed if speed is not None and 0 < speed < LARGEST else None,
     )
 
 
 def _clamp(value: float) -> int:
-    return 0 if value <= 0 else _LARGEST
+    return 0 if value <= 0 else LARGEST

@@ -415,6 +415,49 @@ async def test_an_error_in_looking_at_a_request_is_a_500_and_no_broken_connectio
     assert taken == [False]
 
 
+async def test_requests_that_wait_behind_others_go_on_their_connections(gateway: Gateway, upstream: Upstream) -> None:
+    count, all_here = 40, asyncio.Event()
+
+    async def wait_for_all(call: Call) -> None:
+        await call.read_body()
+        if len(upstream.calls) >= count:
+            all_here.set()
+        await all_here.wait()
+        await call.answer(b"fine")
+
+    async def ask_twice() -> list[tuple[int, bytes]]:
+        async with RawClient(gateway.port) as client:
+            client.writer.write(build("a") + build("b"))
+            return [await asyncio.wait_for(read_answer(client.reader), 30) for _ in range(2)]
+
+    await warm(gateway, upstream, count)
+    connections = upstream.connection_count
+    upstream.handler = wait_for_all
+    assert await asyncio.gather(*(ask_twice() for _ in range(count))) == [[(200, b"fine")] * 2] * count
+    assert upstream.connection_count == connections
+
+
+@pytest.mark.parametrize("place", ["take_idle", "send"])
+async def test_an_error_in_sending_a_request_on_is_a_500_and_no_endless_wait(
+    gateway: Gateway, upstream: Upstream, taken: list[bool], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    await warm(gateway, upstream)
+    taken.clear()
+
+    def fail(*_: object) -> None:
+        raise OSError("no file is left")
+
+    async with RawClient(gateway.port) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(gateway.app._direct.forwarder, place, fail)
+            client.ask()
+            assert (await asyncio.wait_for(read_answer(client.reader), 30))[0] == 500
+    await wait_until(lambda: gateway.finished)
+    assert taken == [True]
+    assert gateway.app.activity.in_flight == {}
+    assert not gateway.app._direct.open
+
+
 async def test_an_error_in_the_accounting_counts_no_request_twice(
     gateway: Gateway, upstream: Upstream, taken: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,23 @@ async def test_work_that_brings_more_work_is_followed_by_it() -> None:
     assert done == ["next", "account"]
 
 
+async def test_what_is_added_by_what_is_done_waits_for_its_turn() -> None:
+    depth = deepest = 0
+    queue = TurnQueue()
+
+    def bring(more: int) -> None:
+        nonlocal depth, deepest
+        depth += 1
+        deepest = max(deepest, depth)
+        for _ in range(more):
+            queue.add(lambda: bring(0))
+        depth -= 1
+
+    queue.add(lambda: bring(2 * TURN_LIMIT))
+    queue.run()
+    assert deepest == 1
+
+
 async def test_an_error_in_one_keeps_none_of_the_others_from_being_done() -> None:
     done: list[str] = []
     errors: list[BaseException] = []
