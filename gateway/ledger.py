@@ -25,11 +25,11 @@ from gateway.accounting.usage import LARGEST
 
 logger = logging.getLogger(__name__)
 
-# Django documents these as its "Model _meta API".
-_RECORDS = RequestRecord._meta.db_table  # noqa: SLF001
-_HOURS = HourlyUsage._meta.db_table  # noqa: SLF001
-_USERS = User._meta.db_table  # noqa: SLF001
-_KEYS = ApiKey._meta.db_table  # noqa: SLF001
+# Django documents `_meta`, whatever its name says ("Model _meta API").
+_RECORDS, _HOURS, _USERS, _KEYS = (
+    model._meta.db_table  # noqa: SLF001
+    for model in (RequestRecord, HourlyUsage, User, ApiKey)
+)
 _ENTRY_FIELDS = RequestEntry.__struct_fields__
 _SUM_FIELDS = HourSum.__struct_fields__
 _COLUMNS: dict[str, Any] = {name: RequestRecord._meta.get_field(name) for name in _ENTRY_FIELDS}  # noqa: SLF001

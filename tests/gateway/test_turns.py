@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -14,7 +15,7 @@ async def test_work_is_done_together_and_in_order_when_the_turn_ends() -> None:
     queue = TurnQueue()
     queue.add_later(lambda: done.append("account"))
     for name in "ab":
-        queue.add(lambda name=name: done.append(name))  # type: ignore[misc]
+        queue.add(partial(done.append, name))
     assert done == []
     await asyncio.sleep(0)
     assert done == ["a", "b", "account"]
@@ -24,7 +25,7 @@ async def test_what_waits_does_not_wait_for_ever_more_to_come() -> None:
     done: list[int] = []
     queue = TurnQueue()
     for number in range(TURN_LIMIT + 1):
-        queue.add(lambda number=number: done.append(number))  # type: ignore[misc]
+        queue.add(partial(done.append, number))
     assert done == list(range(TURN_LIMIT))
     await asyncio.sleep(0)
     assert done == list(range(TURN_LIMIT + 1))
