@@ -30,9 +30,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How long a request waits for its instance before it is refused with 503."""
     connect_timeout_s: float = 5.0
     """How long dialling an instance may take."""
-    upstream_idle_timeout_s: float = 4.0
-    """Idle connections are closed after this; below the 5 s after which llama-server and uvicorn (vLLM) close theirs,
-    so that a request rarely meets a connection that is just being closed."""
+    upstream_idle_timeout_s: float = 60.0
+    """Idle connections are closed after this, or sooner at an instance that was seen to close one sooner."""
     max_idle_connections: int = 256
     """Idle connections kept for one instance."""
     principal_max_age_s: float = 5.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
@@ -67,6 +68,7 @@ class UpstreamConnection(asyncio.Protocol):
         "is_timed_out",
         "is_unseen",
         "keeps_alive",
+        "kept_s",
         "known",
         "listener",
         "status",
@@ -89,6 +91,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.listener: Callable[[], None] | None = None
         """Called with each piece of news, in place of what `changed` hands out. It must not raise."""
         self.idle_since = 0.0
+        self.kept_s: float | None = None
+        """For so long the instance kept the connection open while it was idle; None as long as it does."""
         self.is_idle = True
         self.is_lost = False
         self.is_timed_out = False
@@ -257,6 +261,8 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection ended; that is the proper end of an answer of unknown length (RFC 9112 section 6.3)."""
         was_expected = self.is_lost or self.is_idle
+        if self.is_idle and not self.is_lost:
+            self.kept_s = time.monotonic() - self.idle_since
         self.is_lost = True  # whoever takes what has come shall not give it back as one to be used
         if exc is not None and not was_expected and not self.is_complete and self._transport is not None:
             # An engine that refuses an upload answers and closes. The reset that follows its answer may be noticed by

@@ -7,9 +7,11 @@ import gc
 import importlib
 import socket
 from collections.abc import Sequence
+from typing import cast
 
 import uvicorn
 
+from portal.acceptor import Acceptor
 from portal.cli import load_django_settings
 from portal.env import load_settings
 from portal.http_protocol import BoundedHttpProtocol
@@ -21,7 +23,7 @@ GRACE_S = 15
 #: Bytes of one incoming WebSocket message. Browsers send cursors; engines' realtime audio comes in small pieces.
 WEBSOCKET_MESSAGE_LIMIT = 16 * 2**20
 #: Objects made and not yet dropped after which the garbage collector looks at the young ones.
-YOUNG_OBJECTS = 10_000
+YOUNG_OBJECTS = 50_000
 APPLICATION = "portal.asgi:application"
 
 
@@ -38,6 +40,7 @@ def run_web(arguments: Sequence[str]) -> int:
     else:
         listener = socket.socket(fileno=options.listener)
     config = make_config(settings.web_workers)
+    config.listener = listener
     if settings.web_workers == 1:
         importlib.import_module("portal.asgi")
     if options.attached and not wait_for_start():
@@ -55,9 +58,14 @@ def run_web(arguments: Sequence[str]) -> int:
 class Config(uvicorn.Config):
     """A configuration whose load is followed by `settle_memory`, in each process that serves."""
 
+    listener: socket.socket | None = None
+    """The socket that is listened on; with it, many connections that wait are accepted at once."""
+
     def load(self) -> None:
         """Load the application. One that is handed over as an object shares its process with other things."""
         super().load()
+        if self.listener is not None:
+            self.http_protocol_class = cast("type[BoundedHttpProtocol]", Acceptor(self.listener))
         if isinstance(self.app, str):
             settle_memory()
 

@@ -25,6 +25,7 @@ def serve(application: Any, **changes: Any) -> Iterator[int]:
         setattr(config, name, value)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        config.listener = listener
 
         def run() -> None:
             with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
