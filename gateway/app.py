@@ -117,6 +117,7 @@ class GatewayApp:
         if part is not None:
             if not self._is_started:
                 await self.start()
+            self._direct.catch_up()  # who asks for figures after an answer shall find it in them
             await self._serve(part, Exchange(scope, receive, send))
         elif kind == "websocket" and handles_socket(scope["path"]):
             if not self._is_started:

@@ -88,8 +88,13 @@ class DirectWay:
             sent = facts.sent = SentHead(route, host, open_head)
         return Transfer(exchange, route, facts.raw_path, sent.open_head, body)
 
+    def catch_up(self) -> None:
+        """Account for what is over."""
+        self.turns.catch_up()
+
     def close(self) -> None:
         """Break off what is still on its way, and account for what is over."""
         for passage in list(self.open):
             passage.transfer.exchange.abandon()
         self.turns.run()
+        self.catch_up()

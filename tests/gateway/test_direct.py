@@ -436,6 +436,7 @@ async def test_what_a_connection_leaves_behind_needs_no_garbage_collector(
             async with RawClient(gateway.port) as another:
                 another.ask()
                 assert (await asyncio.wait_for(read_answer(another.reader), 30))[0] == 200
+        await wait_until(lambda: len(gateway.finished) == 5)
         gateway.finished.clear()
         await wait_until(lambda: not living)
     assert taken == [True] * 5

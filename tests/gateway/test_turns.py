@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from gateway.turns import TURN_LIMIT, TurnQueue
+from gateway.turns import LATER_S, TURN_LIMIT, TurnQueue
 
 pytestmark = pytest.mark.any_database
 
@@ -13,12 +13,36 @@ pytestmark = pytest.mark.any_database
 async def test_work_is_done_together_and_in_order_when_the_turn_ends() -> None:
     done: list[str] = []
     queue = TurnQueue()
-    queue.add_later(lambda: done.append("account"))
     for name in "ab":
         queue.add(partial(done.append, name))
     assert done == []
     await asyncio.sleep(0)
-    assert done == ["a", "b", "account"]
+    assert done == ["a", "b"]
+
+
+async def test_what_can_wait_is_done_together_a_moment_later() -> None:
+    done: list[str] = []
+    queue = TurnQueue()
+    for name in "ab":
+        queue.add_later(partial(done.append, name))
+        queue.add(partial(done.append, "work"))
+    await asyncio.sleep(0)
+    assert done == ["work", "work"]
+    await asyncio.sleep(3 * LATER_S)
+    assert done == ["work", "work", "a", "b"]
+    queue.add_later(partial(done.append, "c"))
+    await asyncio.sleep(3 * LATER_S)
+    assert done[-1] == "c"
+
+
+async def test_what_can_wait_is_done_at_once_for_who_needs_it() -> None:
+    done: list[str] = []
+    queue = TurnQueue()
+    queue.add_later(lambda: done.append("account"))
+    queue.catch_up()
+    assert done == ["account"]
+    await asyncio.sleep(3 * LATER_S)
+    assert done == ["account"]
 
 
 async def test_what_waits_does_not_wait_for_ever_more_to_come() -> None:
@@ -36,12 +60,11 @@ async def test_work_that_brings_more_work_is_followed_by_it() -> None:
     queue = TurnQueue()
 
     def bring() -> None:
-        queue.add_later(lambda: done.append("account"))
         queue.add(lambda: done.append("next"))
 
     queue.add(bring)
     await asyncio.sleep(0)
-    assert done == ["next", "account"]
+    assert done == ["next"]
 
 
 async def test_what_is_added_by_what_is_done_waits_for_its_turn() -> None:
@@ -74,8 +97,8 @@ async def test_an_error_in_one_keeps_none_of_the_others_from_being_done() -> Non
     queue.add(lambda: done.append("other"))
     queue.add_later(fail)
     queue.add_later(lambda: done.append("account"))
-    for _ in range(4):
-        await asyncio.sleep(0)
+    queue.run()
+    queue.catch_up()
     assert done == ["other", "account"]
     assert [type(error) for error in errors] == [ArithmeticError] * 2
 
