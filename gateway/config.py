@@ -30,8 +30,9 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How long a request waits for its instance before it is refused with 503."""
     connect_timeout_s: float = 5.0
     """How long dialling an instance may take."""
-    upstream_idle_timeout_s: float = 60.0
-    """Idle connections are closed after this, or sooner at an instance that was seen to close one sooner."""
+    upstream_idle_timeout_s: float = 20.0
+    """Idle connections are closed after this, or sooner at an instance that was seen to close one sooner. A host that
+    vanishes without a word is noticed by dialling it, not on a connection that was idle."""
     max_idle_connections: int = 256
     """Idle connections kept for one instance."""
     principal_max_age_s: float = 5.0

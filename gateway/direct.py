@@ -96,5 +96,4 @@ class DirectWay:
         """Break off what is still on its way, and account for what is over."""
         for passage in list(self.open):
             passage.transfer.exchange.abandon()
-        self.turns.run()
-        self.catch_up()
+        self.turns.close()

@@ -16,6 +16,8 @@ _SHARE = 0.8
 """Of the time for which an instance keeps idle connections: a request shall not meet one that is just being closed."""
 _LEAST_S = 1.0
 """An instance that closed a connection sooner was stopping, or closes so soon that it makes no difference."""
+FORGET_S = 600.0
+"""What was seen of an instance counts for so long; it may have been a restart."""
 
 
 class ConnectionPool:
@@ -30,7 +32,8 @@ class ConnectionPool:
         self._idle_timeout_s = idle_timeout_s
         self._max_idle = max_idle
         self._idle: dict[Endpoint, deque[UpstreamConnection]] = {}
-        self._learned_s: dict[Endpoint, float] = {}
+        self._learned: dict[Endpoint, tuple[float, float]] = {}
+        """How long connections may be idle, and when that is forgotten, where a close was seen."""
         self._sweep: asyncio.TimerHandle | None = None
 
     def take_idle(self, endpoint: Endpoint, now_s: float) -> UpstreamConnection | None:
@@ -38,7 +41,7 @@ class ConnectionPool:
         idle = self._idle.get(endpoint)
         while idle:
             connection = idle.pop()
-            if now_s - connection.idle_since < self._get_limit(endpoint) and connection.is_usable(now_s):
+            if now_s - connection.idle_since < self._get_limit(endpoint, now_s) and connection.is_usable(now_s):
                 return connection
             self._drop(endpoint, connection, now_s)
         return None
@@ -66,8 +69,8 @@ class ConnectionPool:
         for endpoint in self._idle.keys() - endpoints:
             for connection in self._idle.pop(endpoint):
                 connection.abort()
-        for endpoint in self._learned_s.keys() - endpoints:
-            del self._learned_s[endpoint]
+        for endpoint in self._learned.keys() - endpoints:
+            del self._learned[endpoint]
 
     def close(self) -> None:
         """Close every idle connection."""
@@ -80,15 +83,15 @@ class ConnectionPool:
         """How many connections wait for work."""
         return sum(not connection.is_lost for connection in self._idle.get(endpoint, ()))
 
-    def _get_limit(self, endpoint: Endpoint) -> float:
-        return self._learned_s.get(endpoint, self._idle_timeout_s)
+    def _get_limit(self, endpoint: Endpoint, now_s: float) -> float:
+        limit_s, until_s = self._learned.get(endpoint, (self._idle_timeout_s, now_s))
+        return limit_s if now_s < until_s else self._idle_timeout_s
 
     def _drop(self, endpoint: Endpoint, connection: UpstreamConnection, now_s: float) -> None:
         """Close one that was idle for too long, or that the instance has closed: and learn from that."""
-        age_s = now_s - connection.idle_since if connection.kept_s is None else connection.kept_s
-        limit_s = self._get_limit(endpoint)
-        if age_s < limit_s:
-            self._learned_s[endpoint] = min(limit_s, max(_LEAST_S, age_s * _SHARE))
+        limit_s, kept_s = self._get_limit(endpoint, now_s), connection.kept_s
+        if kept_s is not None and kept_s < limit_s:
+            self._learned[endpoint] = min(limit_s, max(_LEAST_S, kept_s * _SHARE)), now_s + FORGET_S
         connection.abort()
 
     def _schedule_sweep(self) -> None:
@@ -98,7 +101,7 @@ class ConnectionPool:
         self._sweep = None
         now_s = time.monotonic()
         for endpoint, idle in list(self._idle.items()):
-            while idle and (idle[0].is_lost or now_s - idle[0].idle_since >= self._get_limit(endpoint)):
+            while idle and (idle[0].is_lost or now_s - idle[0].idle_since >= self._get_limit(endpoint, now_s)):
                 self._drop(endpoint, idle.popleft(), now_s)
             if not idle:
                 del self._idle[endpoint]

@@ -1,7 +1,7 @@
 """What is done at the end of a turn of the event loop: all of it, after everything that was read has been looked at.
 
 Whoever is sent several things then is woken once and not for each, and code that runs many times in a row runs faster.
-What nobody waits for is done in longer rows still: a few times per second.
+What nobody waits for is done in longer rows still: all of it some moments later.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class TurnQueue:
         self._later: deque[Callable[[], None]] = deque()
         self._is_planned = False
         self._is_running = False
+        self._is_closed = False
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, work: Callable[[], None]) -> None:
@@ -36,9 +37,11 @@ class TurnQueue:
             asyncio.get_running_loop().call_soon(self._run_planned)
 
     def add_later(self, work: Callable[[], None]) -> None:
-        """Have `work` done after `LATER_S`, or by `catch_up`."""
+        """Have `work` done after `LATER_S` or by `catch_up`; at once after `close`."""
         self._later.append(work)
-        if self._timer is None:
+        if self._is_closed:
+            self.catch_up()
+        elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(LATER_S, self.catch_up)
 
     def run(self) -> None:
@@ -57,6 +60,12 @@ class TurnQueue:
             self._timer.cancel()
             self._timer = None
         _do_all(self._later)
+
+    def close(self) -> None:
+        """Do all that waits, and from now on let nothing wait for long."""
+        self._is_closed = True
+        self.run()
+        self.catch_up()
 
     def _run_planned(self) -> None:
         self._is_planned = False

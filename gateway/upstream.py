@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
@@ -40,6 +39,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_active_at",
         "_buffered",
         "_chunks",
+        "_completed_at",
         "_drained",
         "_has_length",
         "_head_bytes",
@@ -84,6 +84,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._idle_timeout_s = 0.0
         self._active_at = 0.0
+        self._completed_at = 0.0
         self._is_reading_paused = False
         self._known: KnownHead[AnswerFacts] | None = None
         self._known_status = 0
@@ -92,7 +93,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Called with each piece of news, in place of what `changed` hands out. It must not raise."""
         self.idle_since = 0.0
         self.kept_s: float | None = None
-        """For so long the instance kept the connection open while it was idle; None as long as it does."""
+        """For so long after its answer the instance kept the idle connection; None as long as it does."""
         self.is_idle = True
         self.is_lost = False
         self.is_timed_out = False
@@ -245,6 +246,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._received_any = self._has_length = self.head_complete = self.is_complete = self.keeps_alive = True
         self.known, self.status, self.headers = known, self._known_status, known.make_headers(measured[1])
         self._chunks.append(data[measured[0] :])
+        self._completed_at = self._loop.time()
         return True
 
     def eof_received(self) -> bool:
@@ -262,7 +264,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The connection ended; that is the proper end of an answer of unknown length (RFC 9112 section 6.3)."""
         was_expected = self.is_lost or self.is_idle
         if self.is_idle and not self.is_lost:
-            self.kept_s = time.monotonic() - self.idle_since
+            self.kept_s = self._loop.time() - self._completed_at
         self.is_lost = True  # whoever takes what has come shall not give it back as one to be used
         if exc is not None and not was_expected and not self.is_complete and self._transport is not None:
             # An engine that refuses an upload answers and closes. The reset that follows its answer may be noticed by
@@ -350,6 +352,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._is_interim = False
         else:
             self.is_complete = True
+            self._completed_at = self._loop.time()
 
     def _wake(self) -> None:
         if self.listener is not None:

@@ -110,3 +110,14 @@ async def test_what_waits_can_be_done_before_the_loop_ends() -> None:
     queue.run()
     await asyncio.sleep(0)
     assert done == ["work"]
+
+
+async def test_nothing_waits_any_more_once_the_queue_is_closed() -> None:
+    done: list[str] = []
+    queue = TurnQueue()
+    queue.add(lambda: done.append("work"))
+    queue.add_later(lambda: done.append("account"))
+    queue.close()
+    assert done == ["work", "account"]
+    queue.add_later(lambda: done.append("late account"))
+    assert done[-1] == "late account"

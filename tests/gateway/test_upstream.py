@@ -136,3 +136,21 @@ async def test_a_large_request_that_may_have_been_read_in_part_was_seen(listener
     engine.close()
     await wait_lost(connection)
     assert not connection.is_unseen
+
+
+async def test_how_long_an_engine_keeps_a_connection_counts_from_its_answer_not_from_a_slow_client(
+    listener: socket.socket,
+) -> None:
+    connection, engine = await dial(listener)
+    connection.start(HEAD, b"{}", is_head_request=False)
+    await wait_for_data(engine, len(HEAD) + 2)
+    engine.sendall(ANSWER)
+    while not connection.is_complete:
+        await connection.changed()
+    await asyncio.sleep(0.3)
+    assert connection.take() == b"ok"
+    assert connection.release(time.monotonic())
+    engine.close()
+    await wait_lost(connection)
+    assert connection.kept_s is not None
+    assert 0.25 < connection.kept_s < 60
