@@ -16,7 +16,7 @@ from portal.http_protocol import BoundedHttpProtocol
 
 BURST_S = 0.5
 """A connection that comes so soon after another one may have others behind it; a turn of a busy loop is shorter."""
-ACCEPT_LIMIT = 16
+ACCEPT_LIMIT = 8
 """So many are taken in one turn besides the event loop's own: the streams of others wait that long."""
 
 

@@ -77,7 +77,7 @@ async def count_turns(server: uvicorn.Server, count: int, turn_s: float = 0.0) -
 
 @pytest.mark.parametrize("turn_s", [0.0, 0.03])
 def test_a_crowd_is_accepted_in_a_few_turns(listener: socket.socket, turn_s: float) -> None:
-    count = 4 * ACCEPT_LIMIT
+    count = 20 * ACCEPT_LIMIT
 
     async def work(server: uvicorn.Server) -> None:
         # The loop itself takes one in a turn. Whoever is taken besides needs two more turns, as any dialled connection.
