@@ -77,6 +77,6 @@ def _do_all(queue: deque[Callable[[], None]]) -> None:
         work = queue.popleft()
         try:
             work()
-        except Exception as error:  # noqa: BLE001  it concerns none of those whose news has ended the turn
-            message = "An error in what was to be done at the end of a turn"
+        except Exception as error:  # noqa: BLE001  it concerns none of the others that wait
+            message = "An error in what was to be done at the end of a turn or later"
             asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})

@@ -6,8 +6,8 @@ import argparse
 import gc
 import importlib
 import socket
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import uvicorn
 
@@ -81,7 +81,7 @@ def settle_memory() -> None:
     gc.set_threshold(YOUNG_OBJECTS, 10, 10)
 
 
-def make_config(workers: int, application: str = APPLICATION) -> Config:
+def make_config(workers: int, application: str | Callable[..., Any] = APPLICATION) -> Config:
     """Return uvicorn's configuration.
 
     The WebSocket protocol is ``websockets-sansio`` because its ``send`` waits while the client does not read; access

@@ -125,26 +125,26 @@ async def test_idle_connections_are_closed_after_a_while_and_with_their_route(up
         assert gateway.app.pool.count_idle(endpoint) == 0
 
 
+async def see_a_close(gateway: Gateway, upstream: Upstream) -> tuple[str, int]:
+    """Let the engine close an idle connection after 0.3 s and take another one; return its address."""
+    await gateway.set_routes(make_route(upstream))
+    await gateway.ask()
+    await asyncio.sleep(0.3)
+    await upstream.drop_connections()
+    await gateway.ask()
+    return "127.0.0.1", upstream.port
+
+
 async def test_idle_connections_go_before_an_engine_closes_them_once_it_was_seen_to(upstream: Upstream) -> None:
     async with Gateway() as gateway:
-        await gateway.set_routes(make_route(upstream))
-        endpoint = ("127.0.0.1", upstream.port)
-        await gateway.ask()
-        await asyncio.sleep(0.3)
-        await upstream.drop_connections()
-        await gateway.ask()
+        endpoint = await see_a_close(gateway, upstream)
         assert upstream.connection_count == 2
         await wait_until(lambda: gateway.app.pool.count_idle(endpoint) == 0, timeout_s=10)
 
 
 async def test_what_was_learned_of_an_engine_goes_with_its_route(upstream: Upstream) -> None:
     async with Gateway() as gateway:
-        await gateway.set_routes(make_route(upstream))
-        endpoint = ("127.0.0.1", upstream.port)
-        await gateway.ask()
-        await asyncio.sleep(0.3)
-        await upstream.drop_connections()
-        await gateway.ask()
+        endpoint = await see_a_close(gateway, upstream)
         await gateway.set_routes()
         await gateway.set_routes(make_route(upstream))
         await gateway.ask()

@@ -32,14 +32,15 @@ async def dial(listener: socket.socket) -> tuple[UpstreamConnection, socket.sock
     return connection, engine
 
 
-async def dial_used(listener: socket.socket) -> tuple[UpstreamConnection, socket.socket]:
-    """A connection that has carried an exchange, and the engine's end of it."""
+async def dial_used(listener: socket.socket, pause_s: float = 0) -> tuple[UpstreamConnection, socket.socket]:
+    """A connection that has carried an exchange for a client that paused before it read, and the engine's end."""
     connection, engine = await dial(listener)
     connection.start(HEAD, b"{}", is_head_request=False)
     await wait_for_data(engine, len(HEAD) + 2)
     engine.sendall(ANSWER)
     while not connection.is_complete:
         await connection.changed()
+    await asyncio.sleep(pause_s)
     assert connection.take() == b"ok"
     assert connection.release(time.monotonic())
     return connection, engine
@@ -141,15 +142,7 @@ async def test_a_large_request_that_may_have_been_read_in_part_was_seen(listener
 async def test_how_long_an_engine_keeps_a_connection_counts_from_its_answer_not_from_a_slow_client(
     listener: socket.socket,
 ) -> None:
-    connection, engine = await dial(listener)
-    connection.start(HEAD, b"{}", is_head_request=False)
-    await wait_for_data(engine, len(HEAD) + 2)
-    engine.sendall(ANSWER)
-    while not connection.is_complete:
-        await connection.changed()
-    await asyncio.sleep(0.3)
-    assert connection.take() == b"ok"
-    assert connection.release(time.monotonic())
+    connection, engine = await dial_used(listener, pause_s=0.3)
     engine.close()
     await wait_lost(connection)
     assert connection.kept_s is not None

@@ -45,7 +45,7 @@ def connect(listener: socket.socket, count: int, clients: ExitStack) -> list[soc
 
 def run_server(listener: socket.socket, work: Callable[[uvicorn.Server], Coroutine[Any, Any, None]]) -> None:
     """Do the work beside a server that has just begun to listen, in its loop."""
-    config = make_config(1, application(answer))  # type: ignore[arg-type]  # uvicorn takes any callable
+    config = make_config(1, application(answer))
     config.listener = listener
     server = uvicorn.Server(config)
 

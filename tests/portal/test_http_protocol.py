@@ -48,7 +48,7 @@ class Wire(asyncio.Transport):
 
 async def play(app: App, request: bytes) -> list[bytes]:
     """What the protocol writes for a request, write by write."""
-    config = make_config(1, application(app))  # type: ignore[arg-type]  # uvicorn takes any callable
+    config = make_config(1, application(app))
     config.load()
     wire = Wire()
     protocol = BoundedHttpProtocol(config, uvicorn.server.ServerState(), {})
@@ -123,7 +123,7 @@ async def test_an_answer_whose_lines_are_written_out_is_framed(
             cycle.write_answer(503, b"x: y\r\n", b"x" * size, has_date=has_date)
             return True
 
-    config = make_config(1, Portal())  # type: ignore[arg-type]  # uvicorn takes any callable
+    config = make_config(1, Portal())
     config.load()
     wire, state = Wire(), uvicorn.server.ServerState()
     state.default_headers = [(b"date", b"today")]
