@@ -237,7 +237,12 @@ def build_gateway(
         return await asyncio.get_running_loop().run_in_executor(threads, find_principal, digest)
 
     routes = RouteTable()
-    keys = KeyCache(find_in_thread, max_age_s=config.principal_max_age_s, max_entries=config.principal_cache_size)
+    keys = KeyCache(
+        find_in_thread,
+        refresh_age_s=config.principal_refresh_age_s,
+        max_age_s=config.principal_max_age_s,
+        max_entries=config.principal_cache_size,
+    )
     pool = ConnectionPool(
         connect_timeout_s=config.connect_timeout_s,
         idle_timeout_s=config.upstream_idle_timeout_s,

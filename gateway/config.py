@@ -35,8 +35,11 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     vanishes without a word is noticed by dialling it, not on a connection that was idle."""
     max_idle_connections: int = 256
     """Idle connections kept for one instance."""
-    principal_max_age_s: float = 5.0
+    principal_refresh_age_s: float = 2.5
     """A cached key is looked up again after this even if no event said that it changed (events may be lost)."""
+    principal_max_age_s: float = 30.0
+    """Until then no request waits for that. Who comes back after a pause with hundreds of requests at once would have
+    most of them wait, and served in tasks of their own."""
     principal_cache_size: int = 100_000
     """Keys remembered by one process; the oldest is forgotten first."""
     redis_answer_within_s: float = 0.5

@@ -91,17 +91,18 @@ class KeyCache:
     """Principals by the hash of their key.
 
     `look_up` finds a principal outside (a query); one look-up serves every request that waits for the same key. A
-    valid key in use is read again in the background from half of `max_age_s` on, so its requests never wait; after
-    `max_age_s` they do. While look-ups fail, what was known is used for a minute longer.
+    valid key that was read `refresh_age_s` ago is read again in the background by the next request, which does not
+    wait; after `max_age_s` it does. While look-ups fail, what was known is used for a minute longer. That a key isn't
+    valid is believed for `refresh_age_s`.
 
     Whoever sends a flood of made-up keys can't know one that was valid before: look-ups of such keys pass by the line
     in which those of strangers wait, first come, first served. That holds after `clear` too.
     """
 
-    def __init__(self, look_up: LookUp, *, max_age_s: float, max_entries: int) -> None:
+    def __init__(self, look_up: LookUp, *, refresh_age_s: float, max_age_s: float, max_entries: int) -> None:
         self._look_up = look_up
+        self._refresh_age_s = refresh_age_s
         self._max_age_s = max_age_s
-        self._refresh_age_s = max_age_s / 2
         self._max_entries = max_entries
         self._known: dict[str, _Entry] = {}
         self._unknown: dict[str, _Entry] = {}
@@ -142,7 +143,7 @@ class KeyCache:
         if principal is not None:
             return principal
         unknown = self._unknown.get(digest)
-        if unknown is not None and time.monotonic() - unknown.read_at < self._max_age_s:
+        if unknown is not None and time.monotonic() - unknown.read_at < self._refresh_age_s:
             return None
         return _unless_expired(await self._wait_for_look_up(digest))
 

@@ -33,8 +33,10 @@ class Book:
         return found
 
 
-def make_cache(book: Book, *, max_age_s: float = 10.0, max_entries: int = 100) -> KeyCache:
-    return KeyCache(book.look_up, max_age_s=max_age_s, max_entries=max_entries)
+def make_cache(
+    book: Book, *, refresh_age_s: float = 5.0, max_age_s: float = 10.0, max_entries: int = 100
+) -> KeyCache:
+    return KeyCache(book.look_up, refresh_age_s=refresh_age_s, max_age_s=max_age_s, max_entries=max_entries)
 
 
 @pytest.mark.parametrize(
@@ -134,11 +136,11 @@ async def test_an_expired_key_is_nobody_even_while_it_is_cached() -> None:
 @pytest.mark.timed
 async def test_a_key_in_use_is_read_again_without_its_requests_waiting() -> None:
     book = Book()
-    cache = make_cache(book, max_age_s=0.2)
+    cache = make_cache(book, refresh_age_s=0.02)
     await cache.find_principal(b"known")
     book.gate.clear()
     book.principals.clear()
-    await asyncio.sleep(0.12)
+    await asyncio.sleep(0.03)
     assert await cache.find_principal(b"known") == KNOWN
     book.gate.set()
     async with asyncio.timeout(60):
@@ -146,9 +148,18 @@ async def test_a_key_in_use_is_read_again_without_its_requests_waiting() -> None
             await asyncio.sleep(0.005)
 
 
+async def test_that_a_key_is_wrong_is_not_believed_for_long() -> None:
+    book = Book()
+    cache = make_cache(book, refresh_age_s=0.05, max_age_s=60.0)
+    assert await cache.find_principal(b"new") is None
+    book.principals[hash_key(b"new")] = KNOWN
+    await asyncio.sleep(0.06)
+    assert await cache.find_principal(b"new") == KNOWN
+
+
 async def test_a_key_that_was_idle_for_long_is_not_believed_unread() -> None:
     book = Book()
-    cache = make_cache(book, max_age_s=0.05)
+    cache = make_cache(book, refresh_age_s=0.02, max_age_s=0.05)
     await cache.find_principal(b"known")
     book.principals.clear()
     await asyncio.sleep(0.06)
@@ -158,7 +169,7 @@ async def test_a_key_that_was_idle_for_long_is_not_believed_unread() -> None:
 @pytest.mark.timed
 async def test_known_keys_outlive_a_broken_database_and_others_are_told_to_come_back() -> None:
     book = Book()
-    cache = make_cache(book, max_age_s=0.02)
+    cache = make_cache(book, refresh_age_s=0.01, max_age_s=0.02)
     await cache.find_principal(b"known")
     book.error = RuntimeError("no database")
     await asyncio.sleep(0.03)

@@ -17,7 +17,9 @@ from tests.gateway.harness import CONFIG, KEY, Gateway, Upstream, Valkey, make_r
 pytestmark = pytest.mark.any_database
 
 # So rarely that only events can be the reason for a change within a test.
-RARELY = msgspec.structs.replace(CONFIG, refresh_interval_s=600.0, principal_max_age_s=600.0)
+RARELY = msgspec.structs.replace(
+    CONFIG, refresh_interval_s=600.0, principal_refresh_age_s=600.0, principal_max_age_s=600.0
+)
 
 
 def make_layer(valkey: Valkey) -> RedisPubSubChannelLayer:
@@ -80,7 +82,8 @@ async def test_events_are_heard_again_after_valkey_was_away(valkey: Valkey, upst
 
 
 async def test_without_events_everything_is_read_regularly(upstream: Upstream) -> None:
-    async with Gateway(msgspec.structs.replace(CONFIG, refresh_interval_s=0.2, principal_max_age_s=0.4)) as gateway:
+    often = msgspec.structs.replace(CONFIG, refresh_interval_s=0.2, principal_refresh_age_s=0.2)
+    async with Gateway(often) as gateway:
         gateway.routes = (make_route(upstream),)
         await wait_until(lambda: "m" in gateway.app.runtime.routes.by_name)
         assert (await gateway.ask()).status_code == 200
