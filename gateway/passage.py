@@ -8,6 +8,7 @@ from functools import partial
 from typing import Protocol
 
 from gateway.asgi import ASGIApp, Headers, Receive, Scope, Send
+from gateway.chunks import read_chunks
 from gateway.errors import ClientGone
 from gateway.exchange import Exchange
 from gateway.facts import AnswerFacts, RequestFacts
@@ -54,6 +55,9 @@ class Client(Protocol):
 
     def write_body(self, body: bytes, *, more_body: bool) -> None:
         """As `http.response.body`. Raises RuntimeError when the length isn't as announced."""
+
+    def write_chunks(self, data: bytes) -> bool:
+        """Whole chunks of the body, framed; False if the answer isn't sent in chunks or this is no time for more."""
 
     def write_answer(self, status: int, lines: bytes, body: bytes, *, has_date: bool) -> None:
         """The whole answer at once: header lines as they are to be sent, with a `Date` if that is said, and a body.
@@ -186,7 +190,20 @@ class Passage:
         client.write_body(data, more_body=not is_complete)
         if reader is not None and data:
             reader.feed(data)
+        if not is_complete:
+            connection.offer_chunks(self._pass_on)
         return is_complete
+
+    def _pass_on(self, data: bytes) -> bool:
+        """Send chunks on as they came. Returns whether they were that and the client takes them so."""
+        body = read_chunks(data)
+        if body is None or not self._client.write_chunks(data):
+            return False
+        transfer = self.transfer
+        transfer.exchange.sent_bytes += len(body)
+        if transfer.reader is not None:
+            transfer.reader.feed(body)
+        return True
 
     def _send_whole(self, known: KnownHead[AnswerFacts]) -> bool:
         """Send on an answer that is all there and came with a known head."""

@@ -44,6 +44,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_has_length",
         "_head_bytes",
         "_idle_timeout_s",
+        "_is_between_chunks",
         "_is_interim",
         "_is_reading_paused",
         "_known",
@@ -54,6 +55,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_received_any",
         "_sent_before",
         "_sent_bytes",
+        "_take_chunks",
         "_timer",
         "_transport",
         "announces_trailers",
@@ -117,8 +119,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._buffered = 0
         self._has_length = False
         self._head_bytes = 0
+        self._is_between_chunks = False
         self._is_interim = False
         self._received_any = False
+        self._take_chunks: Callable[[bytes], bool] | None = None
         self._sent_before = self._sent_bytes
 
     # What the forwarding coroutine calls
@@ -171,6 +175,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
+    def offer_chunks(self, take: Callable[[bytes], bool]) -> None:
+        """Offer what comes to `take` unparsed, until it returns False for something that isn't whole chunks.
+
+        Without effect unless the answer comes in chunks and all that came of it ends with one.
+        """
+        if self._is_between_chunks and not self.is_lost:
+            self._take_chunks = take
+
     def expect_head(self, timeout_s: float) -> None:
         """Give up, as `is_timed_out` tells, unless the head of the answer is here in time."""
         if not self.head_complete and not self.is_lost:
@@ -196,6 +208,7 @@ class UpstreamConnection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once and wake whoever waits."""
         self._cancel_timer()
+        self._take_chunks = None
         if self._transport is not None:
             self._transport.abort()
         if not self.error and not self.is_lost and not self.is_complete:
@@ -211,6 +224,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer; on an idle connection they're nobody's, so it is closed."""
+        if self._take_chunks is not None:
+            if self._take_chunks(data):
+                if self._idle_timeout_s:
+                    self._active_at = self._loop.time()
+                return
+            self._take_chunks = None
         if self.is_idle:
             self.abort()
             return
@@ -228,6 +247,8 @@ class UpstreamConnection(asyncio.Protocol):
             if not self.is_complete:
                 self.error = f"it sent an invalid HTTP answer ({error})"
                 self.abort()
+        if self._is_between_chunks and not data.endswith(b"\r\n"):
+            self._is_between_chunks = False  # the size of the next one has begun
         if self._head_bytes > MAX_HEAD_BYTES and not self.is_complete and not self.is_lost:
             # The parser keeps what it reads of a head, however long it is.
             what = "the trailers" if self.head_complete else "the head"
@@ -345,6 +366,14 @@ class UpstreamConnection(asyncio.Protocol):
         if self._buffered > READ_HIGH_WATER and not self._is_reading_paused and self._transport is not None:
             self._is_reading_paused = True
             self._transport.pause_reading()
+
+    def on_chunk_header(self) -> None:
+        """The size of a chunk, or of the last one, which is none."""
+        self._is_between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        """The end of a chunk."""
+        self._is_between_chunks = True
 
     def on_message_complete(self) -> None:
         """The answer has ended properly."""

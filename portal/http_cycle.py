@@ -301,6 +301,13 @@ class HttpCycle:
             else:
                 self._complete()
 
+    def write_chunks(self, data: bytes) -> bool:
+        """Write whole chunks of the body as they are; False if it isn't sent in chunks or the client does not read."""
+        if not self._is_chunked or self._head or self._flow.write_paused or self._is_head_request:
+            return False
+        self._transport.write(data)
+        return True
+
     def _take_trailers(self, message: Message, lines: list[bytes]) -> None:
         if message["type"] != "http.response.trailers" or self.response_complete:
             raise RuntimeError(f"The ASGI message {message['type']!r} must not be sent after the body of an answer.")

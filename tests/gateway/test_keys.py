@@ -33,9 +33,7 @@ class Book:
         return found
 
 
-def make_cache(
-    book: Book, *, refresh_age_s: float = 5.0, max_age_s: float = 10.0, max_entries: int = 100
-) -> KeyCache:
+def make_cache(book: Book, *, refresh_age_s: float = 5.0, max_age_s: float = 10.0, max_entries: int = 100) -> KeyCache:
     return KeyCache(book.look_up, refresh_age_s=refresh_age_s, max_age_s=max_age_s, max_entries=max_entries)
 
 
