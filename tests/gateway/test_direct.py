@@ -430,7 +430,7 @@ async def test_what_a_connection_leaves_behind_needs_no_garbage_collector(
 ) -> None:
     living: weakref.WeakSet[object] = weakref.WeakSet()
     for kind in (HttpCycle, BoundedHttpProtocol):
-        monkeypatch.setattr(kind, "__init__", _noting(kind.__init__, living))
+        monkeypatch.setattr(kind, "__init__", noting(kind.__init__, living))
     with no_garbage_collector():
         for _ in range(5):
             async with RawClient(gateway.port) as another:
@@ -448,7 +448,7 @@ async def test_what_a_failed_dial_leaves_behind_needs_no_garbage_collector(
     await warm(gateway, upstream)
     taken.clear()
     living: weakref.WeakSet[object] = weakref.WeakSet()
-    monkeypatch.setattr(HttpCycle, "__init__", _noting(HttpCycle.__init__, living))
+    monkeypatch.setattr(HttpCycle, "__init__", noting(HttpCycle.__init__, living))
     with no_garbage_collector(), socket.socket() as bound:  # and not listening
         bound.bind(("127.0.0.1", 0))
         await gateway.set_routes(make_route(port=bound.getsockname()[1], state="ready", host="127.0.0.1"))
@@ -470,7 +470,7 @@ def no_garbage_collector() -> Iterator[None]:
         gc.enable()
 
 
-def _noting(init: Callable[..., None], living: weakref.WeakSet[object]) -> Callable[..., None]:
+def noting(init: Callable[..., None], living: weakref.WeakSet[object]) -> Callable[..., None]:
     def note(made: object, *args: object, **options: object) -> None:
         living.add(made)
         init(made, *args, **options)
