@@ -63,11 +63,11 @@ def compare(rig: Rig, plan: Plan, folder: Path, options: argparse.Namespace, wan
             table.add("RSS before, MiB", rounds, "before", ".1f")
             table.add(f"RSS with {plan.idle_streams:,} idle streams, MiB", rounds, "during", ".1f")
             table.add("each stream, KiB", rounds, "each_kib", ".1f")
-        if "streams" in wanted:
-            rounds = take_turns(everyone, plan.rounds, streams(rig, plan))
+        for pace in plan.paces if "streams" in wanted else ():
+            rounds = take_turns(everyone, plan.rounds, streams(rig, plan, pace))
             sent += rounds.total("Corral", "streams")
-            pace = f"{plan.streams} streams, a chunk each {plan.interval_ms:g} ms"
-            table.add(f"{pace}: chunks/s", rounds, "chunks_per_s", ",.0f", "1.0")
+            title = f"{plan.streams} streams, a chunk each {pace.interval_ms:g} ms"
+            table.add(f"{title}: chunks/s", rounds, "chunks_per_s", ",.0f", "1.0")
             table.add("the same: p99 of a chunk's lag, ms", rounds, "lag_p99_ms", ".2f", "<= 1.3")
             table.add("the same: p99 until the first chunk, ms", rounds, "first_p99_ms", ".1f", "<= 1.1")
             table.add("the same: processor time per chunk, µs", rounds, "processor_us", ".1f")

@@ -15,6 +15,14 @@ Measure = Callable[[Contestant], Numbers]
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How many chunks a stream has, and the time from one to the next."""
+
+    chunks: int
+    interval_ms: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """How long and how often; times in seconds."""
 
@@ -22,8 +30,7 @@ class Plan:
     seconds: float = 5.0
     clients: int = 32
     streams: int = 256
-    chunks: int = 100
-    interval_ms: float = 20.0
+    paces: tuple[Pace, ...] = (Pace(chunks=100, interval_ms=20.0), Pace(chunks=25, interval_ms=80.0))
     idle_streams: int = 1000
     further_instances: int = 1000
     further_keys: int = 100_000
@@ -72,12 +79,12 @@ def requests(rig: Rig, plan: Plan, clients: int) -> Measure:
     return measure
 
 
-def streams(rig: Rig, plan: Plan) -> Measure:
+def streams(rig: Rig, plan: Plan, pace: Pace) -> Measure:
     """Streams at the same time, chunks at a set pace."""
 
     def measure(contestant: Contestant) -> Numbers:
         before = contestant.processor_seconds()
-        words = ["-streams", str(plan.streams), "-chunks", str(plan.chunks), "-interval", f"{plan.interval_ms:g}ms"]
+        words = ["-streams", str(plan.streams), "-chunks", str(pace.chunks), "-interval", f"{pace.interval_ms:g}ms"]
         numbers = rig.measure("streams", *contestant.aim(), *words, "-seconds", str(plan.seconds))
         used = contestant.processor_seconds() - before
         return {**numbers, "processor_us": used / numbers["chunks"] * 1e6}
