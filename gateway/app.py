@@ -242,6 +242,7 @@ def build_gateway(
         refresh_age_s=config.principal_refresh_age_s,
         max_age_s=config.principal_max_age_s,
         max_entries=config.principal_cache_size,
+        hears_of_changes=lambda: not reporter.is_failing,
     )
     pool = ConnectionPool(
         connect_timeout_s=config.connect_timeout_s,

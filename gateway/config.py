@@ -38,8 +38,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     principal_refresh_age_s: float = 2.5
     """A cached key is looked up again after this even if no event said that it changed (events may be lost)."""
     principal_max_age_s: float = 30.0
-    """Until then no request waits for that. Who comes back after a pause with hundreds of requests at once would have
-    most of them wait, and served in tasks of their own."""
+    """Until then no request waits for that, as long as events come. Who comes back after a pause with hundreds of
+    requests at once would have most of them wait, and served in tasks of their own."""
     principal_cache_size: int = 100_000
     """Keys remembered by one process; the oldest is forgotten first."""
     redis_answer_within_s: float = 0.5

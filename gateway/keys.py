@@ -92,15 +92,25 @@ class KeyCache:
 
     `look_up` finds a principal outside (a query); one look-up serves every request that waits for the same key. A
     valid key that was read `refresh_age_s` ago is read again in the background by the next request, which does not
-    wait; after `max_age_s` it does. While look-ups fail, what was known is used for a minute longer. That a key isn't
+    wait; after `max_age_s` it does, and after twice `refresh_age_s` where `hears_of_changes` says that nobody would
+    `clear` the cache for a change. While look-ups fail, what was known is used for a minute longer. That a key isn't
     valid is believed for `refresh_age_s`.
 
     Whoever sends a flood of made-up keys can't know one that was valid before: look-ups of such keys pass by the line
     in which those of strangers wait, first come, first served. That holds after `clear` too.
     """
 
-    def __init__(self, look_up: LookUp, *, refresh_age_s: float, max_age_s: float, max_entries: int) -> None:
+    def __init__(
+        self,
+        look_up: LookUp,
+        *,
+        refresh_age_s: float,
+        max_age_s: float,
+        max_entries: int,
+        hears_of_changes: Callable[[], bool],
+    ) -> None:
         self._look_up = look_up
+        self._hears_of_changes = hears_of_changes
         self._refresh_age_s = refresh_age_s
         self._max_age_s = max_age_s
         self._max_entries = max_entries
@@ -126,7 +136,7 @@ class KeyCache:
             return None
         age = time.monotonic() - entry.read_at
         if age > self._refresh_age_s:
-            if age >= self._max_age_s:
+            if age >= (self._max_age_s if self._hears_of_changes() else 2 * self._refresh_age_s):
                 return None
             if digest not in self._pending:
                 self._start_look_up(digest)

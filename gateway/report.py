@@ -62,7 +62,8 @@ class Reporter:
         self._redis = redis
         self._routes = routes
         self._wanted = asyncio.Event()
-        self._is_failing = False
+        self.is_failing = False
+        """Whether Redis did not take the last report: a second later at most than it went away."""
 
     async def ping(self) -> bool:
         """Whether Redis answers."""
@@ -132,13 +133,13 @@ class Reporter:
         try:
             await wait_within(asyncio.create_task(writing), HEARTBEAT_S)
         except (RedisError, OSError, TimeoutError) as error:
-            if not self._is_failing:
+            if not self.is_failing:
                 logger.warning("The gateway can't report to Redis; it goes on and keeps trying: %s", error)
-            self._is_failing = True
+            self.is_failing = True
         else:
-            if self._is_failing:
+            if self.is_failing:
                 logger.info("The gateway reports to Redis again")
-            self._is_failing = False
+            self.is_failing = False
 
 
 async def wait_for_event(event: asyncio.Event, timeout_s: float) -> None:

@@ -33,8 +33,16 @@ class Book:
         return found
 
 
-def make_cache(book: Book, *, refresh_age_s: float = 5.0, max_age_s: float = 10.0, max_entries: int = 100) -> KeyCache:
-    return KeyCache(book.look_up, refresh_age_s=refresh_age_s, max_age_s=max_age_s, max_entries=max_entries)
+def make_cache(
+    book: Book, *, refresh_age_s: float = 5.0, max_age_s: float = 10.0, max_entries: int = 100, hears: bool = True
+) -> KeyCache:
+    return KeyCache(
+        book.look_up,
+        refresh_age_s=refresh_age_s,
+        max_age_s=max_age_s,
+        max_entries=max_entries,
+        hears_of_changes=lambda: hears,
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,6 +149,19 @@ async def test_a_key_in_use_is_read_again_without_its_requests_waiting() -> None
     await asyncio.sleep(0.03)
     assert await cache.find_principal(b"known") == KNOWN
     book.gate.set()
+    async with asyncio.timeout(60):
+        while await cache.find_principal(b"known") is not None:  # noqa: ASYNC110  it is told by answers only
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("hears", [True, False])
+async def test_a_key_is_believed_after_a_pause_only_where_changes_are_told(hears: bool) -> None:
+    book = Book()
+    cache = make_cache(book, refresh_age_s=0.02, max_age_s=60.0, hears=hears)
+    await cache.find_principal(b"known")
+    book.principals.clear()
+    await asyncio.sleep(0.05)
+    assert cache.recall(hash_key(b"known")) == (KNOWN if hears else None)
     async with asyncio.timeout(60):
         while await cache.find_principal(b"known") is not None:  # noqa: ASYNC110  it is told by answers only
             await asyncio.sleep(0.005)

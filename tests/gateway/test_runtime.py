@@ -81,6 +81,19 @@ async def test_events_are_heard_again_after_valkey_was_away(valkey: Valkey, upst
     await layer.flush()
 
 
+async def test_a_revoked_key_is_not_believed_after_a_pause_while_valkey_is_away(
+    valkey: Valkey, upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    often = msgspec.structs.replace(CONFIG, principal_refresh_age_s=0.05)
+    async with Gateway(often, redis_url=valkey.url, channel_layer=make_layer(valkey)) as gateway:
+        await gateway.set_routes(make_route(upstream))
+        assert (await gateway.ask()).status_code == 200
+        valkey.stop()
+        await wait_until(lambda: "The gateway can't report to Redis" in caplog.text)
+        gateway.keys.clear()
+        assert (await gateway.ask()).status_code == 401
+
+
 async def test_without_events_everything_is_read_regularly(upstream: Upstream) -> None:
     often = msgspec.structs.replace(CONFIG, refresh_interval_s=0.2, principal_refresh_age_s=0.2)
     async with Gateway(often) as gateway:
