@@ -86,10 +86,13 @@ async def test_a_revoked_key_is_not_believed_after_a_pause_while_valkey_is_away(
 ) -> None:
     often = msgspec.structs.replace(CONFIG, principal_refresh_age_s=0.05)
     async with Gateway(often, redis_url=valkey.url, channel_layer=make_layer(valkey)) as gateway:
+        await wait_subscribed(valkey)
         await gateway.set_routes(make_route(upstream))
         assert (await gateway.ask()).status_code == 200
+        caplog.clear()
         valkey.stop()
         await wait_until(lambda: "The gateway can't report to Redis" in caplog.text)
+        await asyncio.sleep(3 * often.principal_refresh_age_s)  # the pause
         gateway.keys.clear()
         assert (await gateway.ask()).status_code == 401
 
