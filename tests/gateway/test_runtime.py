@@ -84,8 +84,9 @@ async def test_events_are_heard_again_after_valkey_was_away(valkey: Valkey, upst
 async def test_a_revoked_key_is_not_believed_after_a_pause_while_valkey_is_away(
     valkey: Valkey, upstream: Upstream, caplog: pytest.LogCaptureFixture
 ) -> None:
+    layer = make_layer(valkey)
     often = msgspec.structs.replace(CONFIG, principal_refresh_age_s=0.05)
-    async with Gateway(often, redis_url=valkey.url, channel_layer=make_layer(valkey)) as gateway:
+    async with Gateway(often, redis_url=valkey.url, channel_layer=layer) as gateway:
         await wait_subscribed(valkey)
         await gateway.set_routes(make_route(upstream))
         assert (await gateway.ask()).status_code == 200
@@ -95,6 +96,8 @@ async def test_a_revoked_key_is_not_believed_after_a_pause_while_valkey_is_away(
         await asyncio.sleep(3 * often.principal_refresh_age_s)  # the pause
         gateway.keys.clear()
         assert (await gateway.ask()).status_code == 401
+        valkey.start()
+    await layer.flush()
 
 
 async def test_without_events_everything_is_read_regularly(upstream: Upstream) -> None:
