@@ -1,8 +1,8 @@
 """Sending events to pages and gateways: small hints that something changed.
 
 They travel over the Channels pub/sub layer in the group ``events``. Nothing depends on their arrival: pages refetch
-when a socket opens, gateways re-read every few seconds, the supervisor looks every two. This module sends; what the
-events of instances look like says ``instances/events.py``.
+when a socket opens, gateways re-read what is used every few seconds, the supervisor looks every two. This module
+sends; what the events of instances look like says ``instances/events.py``.
 """
 
 from __future__ import annotations

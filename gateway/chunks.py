@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 _SIZE_DIGITS = 8
+_MOST = 16
+"""So many chunks in a row are looked at; the parser is quicker with more."""
 
 
 def read_chunks(data: bytes) -> bytes | None:
-    """What is in the chunks of which `data` consists; None unless all are whole, without extensions, and not the last.
+    """What is in the few chunks of which `data` consists; None unless all are whole, without extensions, not the last.
 
     Nothing but the plainest spelling of a size is understood, so that whoever gets `data` reads the same in it.
     """
@@ -17,6 +19,8 @@ def read_chunks(data: bytes) -> bytes | None:
     pieces = []
     begin, length = 0, len(data)
     while begin < length:
+        if len(pieces) == _MOST:
+            return None
         end = data.find(b"\r\n", begin, begin + _SIZE_DIGITS + 2)
         digits = data[begin:end]
         if end < 0 or not digits.isalnum():

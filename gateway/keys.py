@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 LookUp = Callable[[str], Awaitable[Principal | None]]
 _OUTAGE_GRACE_S = 60.0
+"""While the database is away."""
 _NEGATIVE_CACHE_SIZE = 10_000
 _STRANGERS_AT_ONCE = 2
 """Look-ups of keys that were never found valid which may run at once; fewer than there are threads for the database."""
@@ -93,8 +94,8 @@ class KeyCache:
     `look_up` finds a principal outside (a query); one look-up serves every request that waits for the same key. A
     valid key that was read `refresh_age_s` ago is read again in the background by the next request, which does not
     wait; after `max_age_s` it does, and after twice `refresh_age_s` where `hears_of_changes` says that nobody would
-    `clear` the cache for a change. While look-ups fail, what was known is used for a minute longer. That a key isn't
-    valid is believed for `refresh_age_s`.
+    `clear` the cache for a change. While look-ups fail, what was known is used until it is a minute old. That a key
+    isn't valid is believed for `refresh_age_s`.
 
     Whoever sends a flood of made-up keys can't know one that was valid before: look-ups of such keys pass by the line
     in which those of strangers wait, first come, first served. That holds after `clear` too.
@@ -165,7 +166,7 @@ class KeyCache:
             try:
                 principal = await asyncio.shield(task)
             except Exception as error:
-                if known is not None and time.monotonic() - known.read_at < self._max_age_s + _OUTAGE_GRACE_S:
+                if known is not None and time.monotonic() - known.read_at < _OUTAGE_GRACE_S:
                     return known.principal
                 message = "The API key can't be checked at the moment; try again"
                 raise GatewayError(503, "keys_unavailable", message, retry_after_s=2) from error

@@ -341,6 +341,7 @@ class UpstreamConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The head is complete, unless it was an interim one (RFC 9110 section 15.2)."""
         status = self._parser.get_status_code()
+        self._is_between_chunks = False
         if status < 200:
             if status == 101:
                 raise ValueError("an upgrade that was not asked for")

@@ -103,6 +103,7 @@ def test_whole_chunks_are_read(pieces: tuple[bytes, ...], form: bytes) -> None:
         b"g\r\na\r\n",
         b"\xb2\r\naa\r\n",
         b"000000001\r\na\r\n",
+        b"1\r\na\r\n" * 100,
         b"fffffffff\r\na\r\n",
         LAST,
         b"1\r\na\r\n" + LAST,
@@ -163,6 +164,20 @@ async def test_a_stream_in_any_pieces_arrives_as_it_was_sent(
     assert taken[-2:] == [True, True]
     assert unparsed
     assert [exchange.sent_bytes for exchange in gateway.finished] == [len(b"".join(chunks))] * 2
+
+
+async def test_a_size_in_two_pieces_is_one_size(gateway: Gateway, taken: list[bool]) -> None:
+    inner = b"hello\r\nb\r\n" + b"x" * 11
+    data = frame(b"a") + frame(inner)  # of which the second piece looks like two chunks
+    cut = data.index(b"15\r\n") + 1
+    async with send(CHUNKED + frame(b"z"), data[:cut], data[cut:], LAST) as upstream:
+        await gateway.set_routes(make_route(upstream))
+        await warm_key(gateway)
+        async with RawClient(gateway.port) as client:
+            client.writer.write(build())
+            await client.read_head()
+            assert await asyncio.wait_for(read_body(client), 30) == b"za" + inner
+    assert taken[-1]
 
 
 @pytest.mark.parametrize("wrong", [b"+1\r\ny\r\n", b"0x1\r\ny\r\n", b"1\r\nyz\r\n", b"1 1\r\ny\r\n"])
