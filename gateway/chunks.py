@@ -16,7 +16,7 @@ def read_chunks(data: bytes) -> bytes | None:
     size = len(data) - end - 4
     if size > 0 and data[:end] == b"%x" % size and data.endswith(b"\r\n"):  # a single one, as nearly always
         return data[end + 2 : -2]
-    pieces = []
+    pieces: list[bytes] = []
     begin, length = 0, len(data)
     while begin < length:
         if len(pieces) == _MOST:
