@@ -78,7 +78,7 @@ BROKEN_WORDS = """(cells) => cells.flatMap((cell) => [...cell.textContent.matchA
     const range = document.createRange();
     range.setStart(cell.firstChild, word.index);
     range.setEnd(cell.firstChild, word.index + word[0].length);
-    return range.getClientRects().length !== 1;
+    return range.getClientRects().length > 1;
 }).map((word) => word[0]))"""
 
 
@@ -90,6 +90,7 @@ def test_actors_are_not_broken_inside_words_on_a_phone(open_page: OpenPage, corr
     page.goto("/instances/narrow/")
     actors = page.locator(".event-actor")
     expect(actors.first).to_have_text("supervisor")
+    expect(actors.first).to_be_visible()  # what is not laid out yet has no lines
     assert actors.evaluate_all(BROKEN_WORDS) == []
 
 
