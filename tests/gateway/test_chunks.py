@@ -13,7 +13,7 @@ import pytest
 from gateway.chunks import read_chunks
 from portal.http_cycle import HttpCycle
 from tests.gateway.harness import Call, Gateway, RawClient, Upstream, make_route, wait_until
-from tests.gateway.test_direct import CHUNKED, build, no_garbage_collector, noting
+from tests.gateway.test_direct import CHUNKED, build, no_garbage_collector, noting, read_answer
 
 pytestmark = pytest.mark.any_database
 
@@ -59,16 +59,6 @@ async def warm_key(gateway: Gateway) -> None:
     assert (await gateway.client.get("/v1/models")).status_code == 200
     await wait_until(lambda: gateway.finished)
     gateway.finished.clear()
-
-
-async def read_body(client: RawClient) -> bytes:
-    """The client's view of a chunked answer. Raises IncompleteReadError when it breaks off."""
-    body = b""
-    while size := int(await client.reader.readuntil(b"\r\n"), 16):
-        body += await client.reader.readexactly(size)
-        assert await client.reader.readexactly(2) == b"\r\n"
-    assert await client.reader.readexactly(2) == b"\r\n"
-    return body
 
 
 @pytest.mark.parametrize("form", [b"%x", b"%X"])
@@ -158,8 +148,7 @@ async def test_a_stream_in_any_pieces_arrives_as_it_was_sent(
         async with RawClient(gateway.port) as client:
             for _ in range(2):  # the connections serve the next request too
                 client.writer.write(build())
-                await client.read_head()
-                assert await asyncio.wait_for(read_body(client), 30) == b"".join(chunks)
+                assert await asyncio.wait_for(read_answer(client.reader), 30) == (200, b"".join(chunks))
         await wait_until(lambda: len(gateway.finished) == 2)
     assert taken[-2:] == [True, True]
     assert unparsed
@@ -175,8 +164,7 @@ async def test_a_size_in_two_pieces_is_one_size(gateway: Gateway, taken: list[bo
         await warm_key(gateway)
         async with RawClient(gateway.port) as client:
             client.writer.write(build())
-            await client.read_head()
-            assert await asyncio.wait_for(read_body(client), 30) == b"za" + inner
+            assert await asyncio.wait_for(read_answer(client.reader), 30) == (200, b"za" + inner)
     assert taken[-1]
 
 

@@ -45,6 +45,13 @@ def make_cache(
     )
 
 
+async def wait_refused(cache: KeyCache) -> None:
+    """Ask until the known key isn't valid any more."""
+    async with asyncio.timeout(60):
+        while await cache.find_principal(b"known") is not None:  # noqa: ASYNC110  it is told by answers only
+            await asyncio.sleep(0.005)
+
+
 @pytest.mark.parametrize(
     ("headers", "query", "credential"),
     [
@@ -149,9 +156,7 @@ async def test_a_key_in_use_is_read_again_without_its_requests_waiting() -> None
     await asyncio.sleep(0.03)
     assert await cache.find_principal(b"known") == KNOWN
     book.gate.set()
-    async with asyncio.timeout(60):
-        while await cache.find_principal(b"known") is not None:  # noqa: ASYNC110  it is told by answers only
-            await asyncio.sleep(0.005)
+    await wait_refused(cache)
 
 
 @pytest.mark.parametrize("hears", [True, False])
@@ -162,9 +167,7 @@ async def test_a_key_is_believed_after_a_pause_only_where_changes_are_told(hears
     book.principals.clear()
     await asyncio.sleep(0.05)
     assert cache.recall(hash_key(b"known")) == (KNOWN if hears else None)
-    async with asyncio.timeout(60):
-        while await cache.find_principal(b"known") is not None:  # noqa: ASYNC110  it is told by answers only
-            await asyncio.sleep(0.005)
+    await wait_refused(cache)
 
 
 async def test_that_a_key_is_wrong_is_not_believed_for_long() -> None:
