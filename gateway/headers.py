@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from gateway.accounting.encodings import NAMES as READABLE_CODINGS
 from gateway.asgi import Headers
 from gateway.errors import GatewayError
 from gateway.structs import Route
@@ -30,6 +31,7 @@ _DROPPED_FROM_HANDSHAKE = _DROPPED_FROM_REQUEST | frozenset(
 )
 _FRAMING = frozenset((b"content-length", b"content-type"))
 """Headers of an answer that a `Connection` header can't take away."""
+_ACCEPTED_CODINGS = READABLE_CODINGS | {b"identity"}
 _NOTHING: frozenset[bytes] = frozenset()
 _PLAIN_CONNECTION = (b"keep-alive", b"close", b"Keep-Alive", b"Close")
 NO_BUFFERING = (b"x-accel-buffering", b"no")
@@ -50,7 +52,7 @@ def build_request_head(method: str, target: bytes, route: Route, headers: Header
             if name == b"x-forwarded-for":
                 forwarded_for += value + b", "
         elif name not in nominated:
-            pieces += (name, b": ", value, b"\r\n")
+            pieces += (name, b": ", keep_readable(value) if name == b"accept-encoding" else value, b"\r\n")
             line_count += 1
     if client_host is not None:
         pieces += (b"x-forwarded-for: ", forwarded_for, client_host.encode(), b"\r\n")
@@ -59,6 +61,12 @@ def build_request_head(method: str, target: bytes, route: Route, headers: Header
     if head.count(b"\n") != line_count or head.count(b"\r") != line_count:
         raise GatewayError(400, "invalid_request", "A header or the path contains a line break")
     return head
+
+
+def keep_readable(accepted: bytes) -> bytes:
+    """An `Accept-Encoding` (RFC 9110 section 12.5.3) without the codings in which the gateway can't count tokens."""
+    kept = [coding for coding in accepted.split(b",") if coding.partition(b";")[0].strip().lower() in _ACCEPTED_CODINGS]
+    return b",".join(kept).strip() or b"identity"
 
 
 def build_handshake_headers(route: Route, headers: Headers, *, client_host: str | None) -> list[tuple[str, str]]:

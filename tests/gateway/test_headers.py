@@ -72,6 +72,23 @@ def test_a_connection_header_takes_the_headers_it_names_along_but_none_of_the_ga
     ]
 
 
+@pytest.mark.parametrize(
+    ("accepted", "sent"),
+    [
+        ("gzip", "gzip"),
+        ("gzip, deflate, br, zstd", "gzip, deflate"),
+        ("br;q=1.0, X-GZIP;q=0.8, identity;q=0.5, *;q=0.1", "X-GZIP;q=0.8, identity;q=0.5"),
+        ("gzip;q=0", "gzip;q=0"),
+        ("br", "identity"),
+        ("*", "identity"),
+        ("", "identity"),
+        ("gzipped,,;q=1", "identity"),
+    ],
+)
+def test_an_engine_is_offered_only_codings_in_which_tokens_can_be_counted(accepted: str, sent: str) -> None:
+    assert f"accept-encoding: {sent}" in build_lines((b"accept-encoding", accepted.encode()))
+
+
 def test_the_clients_address_is_appended_to_those_before_it() -> None:
     lines = build_lines((b"x-forwarded-for", b"10.0.0.1"), client_host="10.0.0.2")
     assert lines[-1] == "x-forwarded-for: 10.0.0.1, 10.0.0.2"
