@@ -31,6 +31,8 @@ EXTENSIONS: dict[str, dict[str, Any]] = {"http.response.trailers": {}}
 #: Bytes of an announced body that is worth waiting for, and how long: many clients send it apart from the head.
 SOON_LIMIT = 64 * 2**10
 SOON_S = 0.02
+#: Seconds for a request on a connection that was just being accepted when the server began to stop.
+LATE_S = 0.5
 #: While a request is in work.
 NEVER = float("inf")
 
@@ -62,6 +64,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     scope: Any
     parser: Any
+    server_state: Any
     _latest: HttpCycle | None = None
     _active: HttpCycle | None = None
     _fresh: ASGIApp | None = None
@@ -97,6 +100,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._known, self._known_scope = self._newest
         self._deadline = self.loop.time() + HEAD_TIMEOUT_S
         self._tick()
+        if getattr(self.server_state, "is_stopping", False):
+            self.loop.call_later(LATE_S, self.shutdown)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the application."""
@@ -116,6 +121,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Begin to stop with the server: streams that never end by themselves are ended, other answers finish."""
+        self.server_state.is_stopping = True
         end_streams = getattr(self.config.loaded_app, "end_streams", None)
         if end_streams is not None:
             end_streams()

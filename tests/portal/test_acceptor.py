@@ -116,6 +116,19 @@ def test_clients_that_leave_before_they_are_accepted_hold_nobody_up(listener: so
         run_server(listener, work)
 
 
+def test_clients_that_are_accepted_while_the_server_stops_do_not_hold_it_up(listener: socket.socket) -> None:
+    async def work(server: uvicorn.Server) -> None:
+        await count_turns(server, 1)  # others are being accepted
+        await server.shutdown()
+        assert not server.server_state.connections
+
+    with ExitStack() as clients:
+        asked, *_idle = connect(listener, 20, clients)
+        asked.sendall(REQUEST.replace(b"Connection: close\r\n", b""))
+        run_server(listener, work)
+        assert read_all(asked).endswith(b"hello")
+
+
 def test_no_files_are_left_open(listener: socket.socket) -> None:
     async def work(server: uvicorn.Server) -> None:
         await count_turns(server, 50)
