@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
+from django.conf import settings
 from django.db.models import Q
+from django.http import HttpRequest
 from django.utils import timezone
 from rest_framework import authentication, exceptions
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 
+from accounts.credentials import PresentedKeys, read_keys
 from accounts.domain.keys import find_key
 from accounts.enums import KeyKind
 from accounts.models import ApiKey, User
+from accounts.permissions import is_from_another_site
 
 LAST_USED_STEP = timedelta(minutes=1)
 
 
 class ApiKeyAuthentication(authentication.BaseAuthentication):
-    """Accepts a management key as ``Authorization: Bearer`` (RFC 6750), ``X-API-Key`` or the query's ``api_key``.
+    """Accepts a management key wherever a request may carry one (`accounts.credentials`).
 
-    The scheme is read in any case (RFC 9110, 11.1); another scheme falls through to the next place. A wrong, revoked,
-    expired or inference key is refused at once instead of falling back to a session.
+    A wrong, revoked, expired or inference key is refused at once instead of falling back to a session; a password of
+    ``Authorization: Basic`` that is no key only where there is no session either, as it may be meant for a proxy.
     """
 
     def authenticate(self, request: Request) -> tuple[User, ApiKey] | None:
-        """Return the key's owner and the key; None when the request carries no key. Raises AuthenticationFailed."""
-        plain = read_credential(request.headers, request.query_params)
-        if not plain:
+        """Return the key's owner and the key; None when the request carries no key. Raises AuthenticationFailed.
+
+        PermissionDenied where another site's page makes a browser repeat the password that it knows: browsers send it
+        without being asked, as they send cookies.
+        """
+        presented = read_presented_keys(request)
+        key = find_presented_key(presented)
+        if key is None and presented.key is None and (presented.password is None or needs_no_key(request)):
             return None
-        key = find_key(plain)
         if key is None or key.kind != KeyKind.MANAGEMENT:
             raise exceptions.AuthenticationFailed("Invalid API key")
+        if presented.password is not None and request.method not in SAFE_METHODS and is_from_another_site(request):
+            raise exceptions.PermissionDenied("Another site's page may not change anything here with a password.")
         note_use(key)
         return key.user, key
 
@@ -49,12 +58,21 @@ class SessionAuthentication(authentication.SessionAuthentication):
         super().enforce_csrf(request._request)  # type: ignore[arg-type]  # noqa: SLF001  there is no other way to it
 
 
-def read_credential(headers: Mapping[str, str], query: Mapping[str, Any]) -> str:
-    """Return the first API key that a request carries, or an empty text."""
-    scheme, _, token = headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        return token.strip()
-    return headers.get("X-API-Key", "").strip() or str(query.get("api_key", "")).strip()
+def read_presented_keys(request: HttpRequest | Request) -> PresentedKeys:
+    """Return what a request brings as a key."""
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in request.headers.items()]
+    return read_keys(headers, request.META["QUERY_STRING"].encode())
+
+
+def find_presented_key(presented: PresentedKeys) -> ApiKey | None:
+    """Return the first that is a usable key, and its user; None if there is none."""
+    found = (find_key(plain.decode("latin-1")) for plain in presented if plain is not None)
+    return next((key for key in found if key is not None), None)
+
+
+def needs_no_key(request: Request) -> bool:
+    """Whether somebody is signed in, or nobody need be."""
+    return not settings.CORRAL.require_management_auth or request._request.user.is_active  # noqa: SLF001  as above
 
 
 def note_use(key: ApiKey) -> None:

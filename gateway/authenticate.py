@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from accounts.credentials import read_keys
 from gateway.asgi import Headers, Scope, find_header
 from gateway.brake import Brake
 from gateway.config import GatewayConfig
 from gateway.errors import GatewayError, invalid_key, missing_key
 from gateway.exchange import Exchange
-from gateway.keys import KeyCache, read_credential
+from gateway.keys import KeyCache
 from gateway.structs import ANONYMOUS, Principal
 
 SessionLookUp = Callable[[Scope], Awaitable[Principal | None]]
@@ -40,10 +41,7 @@ class Authenticator:
         """
         if not self._config.require_inference_auth:
             return ANONYMOUS
-        credential = read_credential(exchange.headers, exchange.query)
-        if credential is None:
-            return await self._require_session(exchange)
-        return await self._require_key(exchange, credential)
+        return await self._identify(exchange)
 
     def recall_inference(self, digest: str | None) -> Principal | None:
         """The principal of a request to a model, by its key's hash, where nothing need be awaited to know it.
@@ -61,27 +59,29 @@ class Authenticator:
         """
         if not self._config.require_management_auth:
             return ANONYMOUS
-        credential = read_credential(exchange.headers, exchange.query)
-        if credential is None:
-            return await self._require_session(exchange)
-        principal = await self._require_key(exchange, credential)
-        if principal.kind != "management":
+        principal = await self._identify(exchange)
+        if principal.kind == "inference":
             raise invalid_key()
         return principal
 
-    async def _require_key(self, exchange: Exchange, credential: bytes) -> Principal:
-        principal = await self._keys.find_principal(credential)
-        if principal is None:
-            await self._brake.hold_answer(exchange.client_host)
-            raise invalid_key()
-        return principal
-
-    async def _require_session(self, exchange: Exchange) -> Principal:
-        if self._find_session is None or find_header(exchange.headers, b"cookie") is None:
+    async def _identify(self, exchange: Exchange) -> Principal:
+        presented = read_keys(exchange.headers, exchange.query)
+        for credential in presented:
+            if credential is not None and (principal := await self._keys.find_principal(credential)) is not None:
+                return principal
+        if presented.key is None and (session := await self._recall_session(exchange)) is not None:
+            return session
+        if presented.key is None and presented.password is None:
             raise missing_key()
+        await self._brake.hold_answer(exchange.client_host)
+        raise invalid_key()
+
+    async def _recall_session(self, exchange: Exchange) -> Principal | None:
+        if self._find_session is None or find_header(exchange.headers, b"cookie") is None:
+            return None
         session = await self._find_session(exchange.scope)
         if session is None:
-            raise missing_key()
+            return None
         if is_from_another_site(exchange):
             raise GatewayError(403, "cross_site_request", "A signed-in page may send this only from the portal itself")
         if is_from_portal_or_user(exchange):

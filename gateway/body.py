@@ -95,9 +95,14 @@ async def _read_rest(exchange: Exchange, data: bytes, limit_bytes: int, budget: 
     return b"".join(pieces)
 
 
-async def begin_body(exchange: Exchange) -> RequestBody:
-    """The body if it is short enough to have come at once, else its first piece. Raises `ClientGone`."""
+async def begin_body(exchange: Exchange, *, limit_bytes: int | None = None) -> RequestBody:
+    """The body if it is short enough to have come at once, else its first piece.
+
+    Raises `ClientGone`, and `GatewayError` 413 for an announced length beyond the limit, as reading more does later.
+    """
     length = find_header(exchange.headers, b"content-length")
+    if limit_bytes is not None and length is not None and length.isdigit() and int(length) > limit_bytes:
+        raise too_large(limit_bytes)
     is_chunked = length is None and find_header(exchange.headers, b"transfer-encoding") is not None
     if length is None and not is_chunked:
         has_body = exchange.method in _WITH_BODY
@@ -108,7 +113,7 @@ async def begin_body(exchange: Exchange) -> RequestBody:
     data: bytes = message.get("body", b"")
     if not message.get("more_body", False):
         return hold_body(data)
-    return stream_body(exchange, BodyStream(exchange), data=data)
+    return stream_body(exchange, BodyStream(exchange, limit_bytes=limit_bytes), data=data)
 
 
 def stream_body(exchange: Exchange, stream: BodyStream, *, data: bytes = b"", growth: int = 0) -> RequestBody:

@@ -11,7 +11,10 @@ from gateway.spool import Spool
 
 
 class Splice:
-    """Replaces the bytes from `start` to `end` of a stream; `edit` gets its pieces one after the other."""
+    """Replaces the bytes from `start` to `end` of a stream; `edit` gets its pieces one after the other.
+
+    Where both are the same, it inserts.
+    """
 
     def __init__(self, start: int, end: int, replacement: bytes) -> None:
         self._start = start
@@ -28,7 +31,7 @@ class Splice:
         """The piece as it goes on; empty when all of it was replaced."""
         begin = self._position
         self._position += len(piece)
-        if begin >= self._end or self._position <= self._start:
+        if begin >= max(self._end, self._start + 1) or self._position <= self._start:
             return piece
         before = piece[: max(self._start - begin, 0)]
         after = piece[self._end - begin :] if self._position > self._end else b""

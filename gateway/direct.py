@@ -72,7 +72,7 @@ class DirectWay:
         principal = self._authenticator.recall_inference(facts.digest)
         if principal is None or principal.quotas:
             return None  # the totals that a quota needs may have to be asked for first
-        named = name_body(facts.content_type, client.peek_body(), facts.query_model)
+        named = name_body(facts.content_type, client.peek_body(), "")
         found = self._routes.resolve_model(named.model)
         if found is None:
             return None

@@ -9,7 +9,6 @@ from gateway.browsers import is_browser
 from gateway.headers import filter_answer_headers, write_lines
 from gateway.keys import drop_query_key, hash_key, read_credential
 from gateway.multipart import is_multipart
-from gateway.named import find_query_model
 from gateway.structs import Route
 
 
@@ -23,9 +22,9 @@ class SentHead(NamedTuple):
 
 
 class RequestFacts:
-    """Of a request, once the edge has admitted it. Raises `GatewayError` 400 for a query with two models."""
+    """Of a request, once the edge has admitted it."""
 
-    __slots__ = ("can_go_directly", "content_type", "digest", "query", "query_model", "raw_path", "sent")
+    __slots__ = ("can_go_directly", "content_type", "digest", "query", "raw_path", "sent")
 
     can_go_directly: bool
     """Whether it may take the short way (`gateway.direct`) as far as its head is concerned. Else no more is known."""
@@ -42,14 +41,14 @@ class RequestFacts:
             and path.startswith("/v1/")
             and not path.startswith("/v1/models")
             and not is_multipart(self.content_type)
+            and b"model" not in query  # which may name one
             and not is_browser(headers)  # whose answers say more
         )
         if self.can_go_directly:
             credential = read_credential(headers, query)
             self.digest = None if credential is None else hash_key(credential)
             self.query = drop_query_key(query)
-            self.query_model = find_query_model(query)
-            self.raw_path: bytes = scope["raw_path"]
+            self.raw_path: bytes = scope["raw_path"].rstrip(b"/")
             self.sent = None
 
 

@@ -12,7 +12,9 @@ from gateway.native import find_native_path
 from gateway.serving import Serving
 from gateway.structs import Principal, Route
 
-_WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
+_WITH_BODY = frozenset(("POST", "PUT", "PATCH", "DELETE"))
+_STATEFUL_DEPTH = 4
+"""Slashes in the path of something that an engine keeps: `/v1/responses/{id}/cancel`."""
 _LIST_PATHS = ("/v1/models", "/models")
 
 
@@ -34,7 +36,8 @@ class InferenceRoutes:
             return
         await self._serving.count(exchange, principal)
         is_native = not path.startswith("/v1/")
-        target = find_native_path(exchange.method, exchange.raw_path) if is_native else exchange.raw_path
+        raw_path = exchange.raw_path
+        target = find_native_path(exchange.method, raw_path) if is_native else raw_path.rstrip(b"/")
         exchange.is_metadata = asks_for_metadata(exchange.method, target)
         if exchange.method in _WITH_BODY:
             named = await self._serving.read_named(exchange)
@@ -43,8 +46,10 @@ class InferenceRoutes:
         if named.model:
             await self._forward_named(exchange, named, target)
         else:
-            if named.refusal is not None and (not is_native or named.refusal.param != "model"):
-                raise named.refusal
+            if named.refusal is not None and exchange.method != "DELETE":
+                may_be_nameless = is_native or target.count(b"/") >= _STATEFUL_DEPTH
+                if not may_be_nameless or named.refusal.param != "model":
+                    raise named.refusal
             await self._forward_nameless(exchange, principal, named, target)
 
     async def _serve_list(self, exchange: Exchange, principal: Principal) -> bool:
@@ -68,7 +73,7 @@ class InferenceRoutes:
             keep_reading=named.keep_reading,
             body=named.body.data if isinstance(named, HeldBody) else b"",
         )
-        await serving.forward(exchange, route, target, named.ask_for(wanted))
+        await serving.forward(exchange, route, target, named.ask_for(wanted), model=wanted)
 
     async def _forward_nameless(
         self, exchange: Exchange, principal: Principal, named: NamedBody, target: bytes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import logging
 import time
@@ -12,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from accounts.credentials import read_keys
 from gateway.asgi import Headers
 from gateway.errors import GatewayError
 from gateway.structs import Principal
@@ -27,44 +27,9 @@ _STRANGERS_AT_ONCE = 2
 
 
 def read_credential(headers: Headers, query: bytes) -> bytes | None:
-    """The API key of a request, or None.
-
-    `Authorization: Bearer` (RFC 6750; the scheme in any case, as RFC 9110 says), else the password of `Authorization:
-    Basic` (RFC 7617), else `X-API-Key`, else ElevenLabs' `xi-api-key`, else the query's `api_key`.
-    """
-    basic = api_key = eleven = None
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, token = value.partition(b" ")
-            token = token.strip()
-            scheme = scheme.lower()
-            if token and scheme == b"bearer":
-                return token
-            if scheme == b"basic":
-                basic = _read_password(token)
-        elif name == b"x-api-key":
-            api_key = value.strip()
-        elif name == b"xi-api-key":
-            eleven = value.strip()
-    found = basic or api_key or eleven
-    if found:
-        return found
-    return _read_query_key(query) if b"api_key" in query else None
-
-
-def _read_password(token: bytes) -> bytes | None:
-    try:
-        return base64.b64decode(token, validate=True).partition(b":")[2] or None
-    except ValueError:
-        return None
-
-
-def _read_query_key(query: bytes) -> bytes | None:
-    for field in query.split(b"&"):
-        name, _, value = field.partition(b"=")
-        if name == b"api_key" and value:
-            return unquote_to_bytes(value.replace(b"+", b" "))
-    return None
+    """The API key of a request that counts first, or None."""
+    presented = read_keys(headers, query)
+    return presented.password or presented.key
 
 
 def drop_query_key(query: bytes) -> bytes:

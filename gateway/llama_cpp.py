@@ -46,6 +46,7 @@ class LlamaCppRoutes:
         await self._serving.enter(exchange, authenticate)
         _, name, path = await self._find(raw)
         exchange.model = name
+        path = path.rstrip(b"/") or b"/"
         check_path(exchange.method, path)
         exchange.is_metadata = asks_for_metadata(exchange.method, path)
         body = await begin_body(exchange)
@@ -83,13 +84,14 @@ class LlamaCppRoutes:
         exchange.model = name
         exchange.principal = ANONYMOUS
         exchange.route = route
+        # Strangers can't take places with it, keep the model from idling, or fill the records.
+        exchange.is_metadata = True
         if not path and b"text/html" in (find_header(exchange.headers, b"accept") or b""):
             await _add_slash(exchange)  # the page names its files relative to its folder
             return True
         if not route.is_routable:
             raise GatewayError(400, "instance_not_running", "Instance is not running")
         exchange.send = drop_redirects(exchange.send)
-        exchange.is_metadata = True  # strangers can't take places with it, nor keep the model from idling
         exchange.extra_headers += confine_page(exchange, exchange.raw_path.removesuffix(path) + b"/")
         body = await begin_body(exchange)
         route = await self._serving.reach_running(exchange, ANONYMOUS, lambda: routes.by_any_name.get(name))
@@ -112,8 +114,7 @@ def require_llama_cpp(route: Route) -> None:
 
 
 def check_path(method: str, path: bytes) -> None:
-    """Raise `GatewayError` 404 or 405 for what is not in the list."""
-    path = path.rstrip(b"/") or b"/"
+    """Raise `GatewayError` 404 or 405 for what is not in the list. `path` has no slash at its end."""
     allowed = "POST" if path.startswith(b"/v1/") else "GET" if path == b"/" else _METHODS.get(path)
     shown = path.decode("latin-1")
     if allowed is None:

@@ -49,7 +49,8 @@ def find_model(body: bytes) -> str:
         model = _envelope_decoder.decode(body).model
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if not body:
-            raise GatewayError(400, "invalid_request", "Invalid request body: it is empty") from error
+            message = "Invalid request body: it is empty"
+            raise GatewayError(400, "invalid_request", message, param="model") from error
         raise GatewayError(400, "invalid_request", f"Invalid request body: {error}") from error
     if not isinstance(model, str) or not model:
         raise missing_model()
@@ -73,6 +74,19 @@ def replace_model(body: bytes, model: str) -> bytes:
         # The only member of this name is the one that was found.
         return body[: starts[0]] + replacement + body[_skip(_STRING, body, starts[0]) :]
     return _replace_members(body, replacement)
+
+
+def put_model(body: bytes, model: str) -> bytes:
+    """`body`, a JSON object that may name no model, with `model` as the one it names; all other bytes stay.
+
+    Raises `GatewayError` 400 as `replace_model` does.
+    """
+    replacement = msgspec.json.encode(model)
+    if any(key.text == "model" for key in _decode_members(body)):
+        return _replace_members(body, replacement)
+    begin = _skip(_SPACE, body, 0) + 1
+    is_empty = body[_skip(_SPACE, body, begin) :].startswith(b"}")
+    return b"%b%b:%b%b%b" % (body[:begin], _NAME, replacement, b"" if is_empty else b",", body[begin:])
 
 
 def _find_values(body: bytes) -> Iterator[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 import msgspec
 
@@ -43,14 +44,14 @@ class ModelProxyRoutes:
 
         found = await self._serving.find(look)
         if found is None:
-            error = unknown_model(raw.rstrip(b"/").decode("latin-1"))
+            error = unknown_model(guess_name(exchange.method, raw))
             await answer_error(exchange, error, STRING)
             return
         route, name, path = found
         exchange.model = name
         if exchange.method == "DELETE" and path in (b"", b"/"):
             await self._unload(exchange, principal, route, name)
-        elif exchange.method == "GET" and path == b"/load" and b"passthrough=1" not in exchange.query:
+        elif exchange.method == "GET" and path.rstrip(b"/") == b"/load" and b"passthrough=1" not in exchange.query:
             await self._load(exchange, principal, raw, name, was_ready=route.is_routable)
         elif not path:
             location = exchange.raw_path + b"/" + (b"?" + exchange.query if exchange.query else b"")
@@ -99,6 +100,14 @@ class ModelProxyRoutes:
             await answer_error(exchange, error, STRING)
             return
         await _answer(exchange, 200, {"status": "ok", "message": f"{name} is ready"})
+
+
+def guess_name(method: str, raw: bytes) -> str:
+    """The model that a path without a known one means: all of it where a model is named alone, else its beginning."""
+    path = raw.rstrip(b"/")
+    is_alone = method == "DELETE" or (method == "GET" and path.endswith(b"/load"))
+    name = path.removesuffix(b"/load") if is_alone else path.partition(b"/")[0]
+    return unquote(name.decode("latin-1"))
 
 
 async def _answer(exchange: Exchange, status: int, answer: dict[str, str]) -> None:

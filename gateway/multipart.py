@@ -24,6 +24,7 @@ _PART_LIMIT = 1000
 _HEADER_COUNT = 16
 _HEADER_BYTES = 4096
 _FIELD = b"model"
+_PART = b'--%b\r\nContent-Disposition: form-data; name="model"\r\n\r\n%b\r\n'
 
 
 def is_multipart(content_type: bytes | None) -> bool:
@@ -45,6 +46,7 @@ class ModelScanner:
         self.value_end = 0
         """Where the value begins and ends, in bytes from the beginning of the form."""
         self.boundary = _read_boundary(content_type)
+        self._opening = b""
         self._parser = MultipartParser(
             self.boundary,
             {
@@ -73,6 +75,8 @@ class ModelScanner:
 
     def feed(self, data: bytes) -> None:
         """Take in the next piece."""
+        if len(self._opening) < len(self.boundary) + 2:
+            self._opening = (self._opening + data)[: len(self.boundary) + 2]
         self._chunk = data
         try:
             self._parser.write(data)
@@ -80,6 +84,11 @@ class ModelScanner:
             raise _malformed(str(error)) from error
         self._position += len(data)
         self._chunk = b""
+
+    @property
+    def can_be_preceded(self) -> bool:
+        """Whether the form begins with its first part, so that another one can be put before it."""
+        return self._opening == b"--" + self.boundary
 
     def finish(self) -> None:
         """The form has ended. Raises `GatewayError` 400 when its last boundary hasn't come."""
@@ -157,12 +166,20 @@ class Upload:
         """
         await self._stream.keep_reading()
 
-    def replace_model(self, model: str) -> None:
-        """Send another model than the client named; all other bytes stay as they are. Before `make_body`."""
-        value = model.encode()
-        if self._scanner.boundary in value:
+    def put_model(self, model: str) -> None:
+        """Send another model than the form names, or one if it has no such field; all other bytes stay as they are.
+
+        To be called before `make_body`. Without effect on a form whose field is empty or that has a preamble.
+        """
+        scanner, value = self._scanner, model.encode()
+        if scanner.boundary in value:
             raise _malformed("its boundary is a part of the model's name")
-        splice = Splice(self._scanner.value_start, self._scanner.value_end, value)
+        if self.model:
+            splice = Splice(scanner.value_start, scanner.value_end, value)
+        elif self.model is None and scanner.can_be_preceded:
+            splice = Splice(0, 0, _PART % (scanner.boundary, value))
+        else:
+            return
         self._growth = splice.growth
         self._stream.replace(splice)
 

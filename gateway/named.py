@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NoReturn, Protocol
 
-from gateway.asgi import find_header
-from gateway.body import MemoryBudget, RequestBody, hold_body, read_body
+from gateway.asgi import Message, find_header
+from gateway.body import MemoryBudget, RequestBody, begin_body, hold_body, read_body
 from gateway.body_stream import too_large
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
-from gateway.model_name import find_model, missing_model, replace_model
+from gateway.model_name import find_model, missing_model, put_model, replace_model
 from gateway.multipart import Upload, find_multipart_model, is_multipart
 from gateway.urlencoded import find_form_model, is_urlencoded, replace_form_model
 
@@ -40,7 +40,10 @@ class NamedBody(Protocol):
 
 
 class HeldBody:
-    """A body that is held as a whole; `replace` writes another model into it, None can't."""
+    """A body that is held as a whole; `replace` writes another model into it, None can't.
+
+    Or one that goes on as it comes and can't name a model.
+    """
 
     keep_reading: KeepReading | None = None
 
@@ -77,8 +80,8 @@ class UploadBody:
 
     def ask_for(self, model: str | None) -> RequestBody:
         """See `NamedBody`."""
-        if model is not None and self._upload.model and model != self._upload.model:
-            self._upload.replace_model(model)
+        if model is not None and model != self.model:
+            self._upload.put_model(model)
         return self._upload.make_body()
 
 
@@ -88,14 +91,37 @@ async def read_named_body(
     """Read the body as far as needed to find the model.
 
     JSON is told by its first byte, whatever the content type says (llama-swap's reference, 8-12). The query's `model`
-    counts when the body names none. Raises `GatewayError` 400, 413 and 503, and `ClientGone`.
+    counts when the body names none; what can't name one, such as a recording, then goes on as it comes. Raises
+    `GatewayError` 400, 413 and 503, and `ClientGone`.
     """
     from_query = find_query_model(exchange.query)
     kind = find_header(exchange.headers, b"content-type")
-    if is_multipart(kind):
+    is_form = is_multipart(kind)
+    may_be_json = not (is_form or from_query) or is_urlencoded(kind) or _begins_object(await _peek(exchange))
+    if not may_be_json and not is_form:
+        return HeldBody(await begin_body(exchange, limit_bytes=upload_limit_bytes), from_query)
+    if not may_be_json:
         upload = await find_multipart_model(exchange, max_upload_bytes=upload_limit_bytes, spool_folder=spool_folder)
         return UploadBody(upload, from_query)
     return name_body(kind, await read_body(exchange, limit_bytes, budget), from_query)
+
+
+async def _peek(exchange: Exchange) -> bytes:
+    """What comes first of the body; it will be received once more."""
+    receive = exchange.receive
+    first: Message | None = await receive()
+
+    async def receive_again() -> Message:
+        nonlocal first
+        again, first = first, None
+        return again if again is not None else await receive()
+
+    exchange.receive = receive_again
+    return b"" if first is None else first.get("body", b"")
+
+
+def _begins_object(data: bytes) -> bool:
+    return data.lstrip().startswith(b"{")
 
 
 def name_body(kind: bytes | None, data: bytes, from_query: str) -> HeldBody:
@@ -103,7 +129,7 @@ def name_body(kind: bytes | None, data: bytes, from_query: str) -> HeldBody:
 
     Raises `GatewayError` 413 for a form that is too large.
     """
-    if is_urlencoded(kind) and not data.lstrip().startswith(b"{"):
+    if is_urlencoded(kind) and not _begins_object(data):
         if len(data) > FORM_LIMIT_BYTES:
             raise too_large(FORM_LIMIT_BYTES)
         model = find_form_model(data)
@@ -115,7 +141,10 @@ def name_body(kind: bytes | None, data: bytes, from_query: str) -> HeldBody:
     try:
         return HeldBody(hold_body(data), find_model(data), replace=replace_model)
     except GatewayError as error:
-        return HeldBody(hold_body(data), from_query, refusal=None if from_query else error)
+        if not from_query:
+            return HeldBody(hold_body(data), "", refusal=error)
+        is_object = error.param == "model"
+        return HeldBody(hold_body(data), from_query, replace=put_model if is_object else None)
 
 
 def find_query_model(query: bytes) -> str:

@@ -96,7 +96,7 @@ def wait_too_long(route: Route, timeout_s: float) -> GatewayError:
 def too_many_waiting(route: Route, count: int) -> GatewayError:
     """The answer to a request for which the line is too long."""
     message = f"Too many requests: {count} already wait for instance {route.name}; try again in a few seconds"
-    return GatewayError(429, "queue_full", message, retry_after_s=_QUEUE_RETRY_S)
+    return GatewayError(429, "queue_full", message, retry_after_s=_BUSY_RETRY_S)
 
 
 def too_many_in_work(route: Route) -> GatewayError:

@@ -20,6 +20,7 @@ from gateway.named import KeepReading, NamedBody, read_named_body
 from gateway.quotas import QuotaBook
 from gateway.routes import RouteTable
 from gateway.structs import Principal, Route
+from gateway.urlencoded import replace_form_model
 
 T = TypeVar("T")
 F = TypeVar("F", bound="tuple[Route, *tuple[object, ...]]")
@@ -158,10 +159,19 @@ class Serving:
                 return route
             await self.demand.admit(exchange, route, principal, exchange.receive)
 
-    async def forward(self, exchange: Exchange, route: Route, path: bytes, body: RequestBody) -> None:
-        """Forward to `path` of the instance, the client's query without its key."""
+    async def forward(
+        self, exchange: Exchange, route: Route, path: bytes, body: RequestBody, *, model: str | None = None
+    ) -> None:
+        """Forward to `path` of the instance, the client's query without its key, and with `model` if it names one."""
         exchange.extra_headers += restrict_engine(exchange.scope, exchange.principal)
-        await self.forwarder.forward(exchange, route, path, drop_query_key(exchange.query), guard_body(route, body))
+        query = write_query(exchange.query, model)
+        await self.forwarder.forward(exchange, route, path, query, guard_body(route, body))
+
+
+def write_query(query: bytes, model: str | None) -> bytes:
+    """The query for the instance, without the client's key; the model that it names becomes this one, unless None."""
+    query = drop_query_key(query)
+    return query if model is None else replace_form_model(query, model)
 
 
 def _watch(exchange: Exchange, keep_reading: KeepReading | None) -> Receive:

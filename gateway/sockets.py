@@ -9,10 +9,10 @@ from gateway.asgi import Message, Receive, Scope, Send
 from gateway.errors import ClientGone, GatewayError, forbidden_instance, no_model, unknown_instance, unknown_model
 from gateway.exchange import Exchange
 from gateway.instance_proxy import is_proxy_path, split_proxy_path
-from gateway.keys import drop_query_key
 from gateway.model_proxy import PREFIX as MODEL_PREFIX
+from gateway.model_proxy import guess_name
 from gateway.named import find_query_model
-from gateway.serving import Serving
+from gateway.serving import Serving, write_query
 from gateway.structs import Route
 from gateway.websocket import refuse_websocket, relay_websocket
 
@@ -55,14 +55,14 @@ class SocketRoutes:
         """Carry one WebSocket until it ends; a refusal is told before it is accepted."""
         knock = _Knock(exchange.receive)
         try:
-            route, path = await self._find(exchange, knock)
+            route, path, query = await self._find(exchange, knock)
             await relay_websocket(
                 exchange.scope,
                 knock.receive,
                 exchange.send,
                 route=route,
                 path=path,
-                query=drop_query_key(exchange.query),
+                query=query,
                 activity=self._activity,
             )
         except GatewayError as error:
@@ -72,14 +72,16 @@ class SocketRoutes:
         except ClientGone:
             exchange.outcome = "cancelled"
 
-    async def _find(self, exchange: Exchange, knock: _Knock) -> tuple[Route, bytes]:
+    async def _find(self, exchange: Exchange, knock: _Knock) -> tuple[Route, bytes, bytes]:
+        """The instance, with the path and the query there."""
+        query = write_query(exchange.query, None)
         if is_proxy_path(exchange.path):
-            return await self._find_instance(exchange)
+            return *await self._find_instance(exchange), query
         authenticator, routes = self._serving.authenticator, self._serving.routes
         principal = await self._serving.enter(exchange, authenticator.require_inference)
         if exchange.path.startswith("/upstream/"):
             raw = exchange.raw_path.removeprefix(MODEL_PREFIX)
-            wanted = raw.partition(b"/")[0].decode("latin-1")
+            wanted = guess_name("", raw)
             found = await self._serving.reach(
                 exchange,
                 authenticator.require_inference,
@@ -88,7 +90,8 @@ class SocketRoutes:
                 keep_reading=knock.wait_for_departure,
             )
             exchange.model = found[1]
-            return found[0], found[2] or b"/"
+            return found[0], found[2] or b"/", query
+        path = exchange.raw_path.rstrip(b"/")
         model = exchange.model = find_query_model(exchange.query)
         if not model:
             if routes.find_only_ready(principal) is None:
@@ -100,7 +103,7 @@ class SocketRoutes:
                 lambda: no_model(routes.list_ready(principal)),
                 keep_reading=knock.wait_for_departure,
             )
-            return only[0], exchange.raw_path
+            return only[0], path, query
         reached = await self._serving.reach(
             exchange,
             authenticator.require_inference,
@@ -108,7 +111,7 @@ class SocketRoutes:
             lambda: unknown_model(model),
             keep_reading=knock.wait_for_departure,
         )
-        return reached[0], exchange.raw_path
+        return reached[0], path, write_query(exchange.query, reached[1])
 
     async def _find_instance(self, exchange: Exchange) -> tuple[Route, bytes]:
         principal = await self._serving.enter(exchange, self._serving.authenticator.require_management)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from accounts.api.schema import ApiKeyScheme
 from gateway.catalogue import ROUTES, CataloguedRoute
 
 _CONTENT = {
@@ -86,7 +87,7 @@ def describe_operation(route: CataloguedRoute, method: str) -> dict[str, Any]:
         "description": route.summary,
         "tags": ["management" if route.access == "management" else "inference"],
         "parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names],
-        "security": [] if route.access == "public" else [{"BearerAuth": []}, {"ApiKeyAuth": []}, {"ApiKeyQuery": []}],
+        "security": [] if route.access == "public" else [{name: []} for name in ApiKeyScheme.name],
         "responses": {
             "200": {"description": "What the engine answers, or Corral for its own addresses."},
             "default": {"description": "An error with a sentence; see the table of errors in the documentation."},

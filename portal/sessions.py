@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from accounts.credentials import PresentedKeys
 from gateway.asgi import Scope
 from gateway.loader import find_quotas
 from gateway.structs import Principal
@@ -20,7 +21,7 @@ async def find_session_principal(scope: Scope) -> Principal | None:
 def load_principal(session: str) -> Principal | None:
     """Read the session's user: operators may use every instance, members what is shared with them."""
     try:
-        actor = find_actor(Credentials(key="", session=session))
+        actor = find_actor(Credentials(PresentedKeys(), session))
     except NotAuthenticated:
         return None
     if actor.user is None:

@@ -23,9 +23,8 @@ from rest_framework.response import Response
 from accounts.api.base import ManagementView
 from accounts.api.errors import error_response
 from accounts.api.schema import errors, text
-from accounts.authentication import note_use, read_credential
+from accounts.authentication import find_presented_key, note_use, read_presented_keys
 from accounts.domain.actors import actor_for
-from accounts.domain.keys import find_key
 from accounts.permissions import CanOperate
 from instances.domain.access import visible_instances
 from instances.enums import ACTIVE, State
@@ -112,7 +111,7 @@ def visible_to_caller(request: HttpRequest) -> QuerySet[Instance]:
     """Return the instances that the sender of a plain request may see: by key or login, all with authentication off."""
     if not settings.CORRAL.require_management_auth:
         return Instance.objects.all()
-    key = find_key(read_credential(request.headers, request.GET))
+    key = find_presented_key(read_presented_keys(request))
     if key is not None:
         note_use(key)
         return visible_instances(actor_for(key.user, key))

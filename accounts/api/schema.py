@@ -35,16 +35,18 @@ def text(description: str) -> dict[tuple[int, str], OpenApiResponse]:
 
 
 class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # its base has no types
-    """The three places for an API key."""
+    """The places for an API key."""
 
     target_class = "accounts.authentication.ApiKeyAuthentication"
-    name = ["BearerAuth", "ApiKeyAuth", "ApiKeyQuery"]
+    name = ["BearerAuth", "BasicAuth", "ApiKeyAuth", "ElevenLabsKeyAuth", "ApiKeyQuery"]
 
     def get_security_definition(self, auto_schema: AutoSchema) -> list[dict[str, Any]]:
         """Describe them as OpenAPI has it."""
         return [
             {"type": "http", "scheme": "bearer", "description": "A management key."},
+            {"type": "http", "scheme": "basic", "description": "A key as the password; the user name does not matter."},
             {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            {"type": "apiKey", "in": "header", "name": "xi-api-key"},
             {"type": "apiKey", "in": "query", "name": "api_key"},
         ]
 

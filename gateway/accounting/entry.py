@@ -79,13 +79,14 @@ def end_reading(exchange: Exchange) -> None:
 def is_recorded(exchange: Exchange) -> bool:
     """Whether there is a row for this request: it named or reached an instance, or somebody known was refused.
 
-    What strangers send where keys are demanded makes no rows: they could fill the table.
+    What strangers send where keys are demanded makes no rows, nor what only looks at an engine without a key: they
+    could fill the table.
     """
     principal = exchange.principal
     if principal is None:
         return exchange.route is not None and exchange.outcome != "refused"
     if exchange.route is not None:
-        return True
+        return not exchange.is_metadata or principal.kind != "anonymous"
     return exchange.outcome == "refused" and principal.kind != "anonymous"
 
 

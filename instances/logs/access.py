@@ -15,9 +15,9 @@ from django.conf import settings
 from django.contrib.auth import get_user
 from django.http import HttpRequest
 
-from accounts.authentication import note_use
+from accounts.authentication import find_presented_key, note_use
+from accounts.credentials import PresentedKeys, read_keys
 from accounts.domain.actors import ANONYMOUS, Actor, actor_for
-from accounts.domain.keys import find_key
 from accounts.enums import KeyKind
 from accounts.models import User
 from instances.domain.access import require_level, visible_instances
@@ -39,25 +39,22 @@ TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a request brings to prove who it is; empty texts where it brings nothing."""
+    """What a request brings to prove who it is; an empty session where it brings none."""
 
-    key: str = field(repr=False)
+    keys: PresentedKeys = field(repr=False)
     session: str = field(repr=False)
 
     @classmethod
     def from_scope(cls, scope: Mapping[str, Any]) -> Credentials:
-        """Read them from an ASGI scope, in the places and the order of the management API."""
-        headers = {name.lower(): value.decode("latin-1").strip() for name, value in scope["headers"]}
-        scheme, _, token = headers.get(b"authorization", "").partition(" ")
-        bearer = token.strip() if scheme.lower() == "bearer" else ""
-        key = bearer or headers.get(b"x-api-key", "") or read_query(scope).get("api_key", "").strip()
+        """Read them from an ASGI scope."""
         cookies: SimpleCookie = SimpleCookie()
         try:
-            cookies.load(headers.get(b"cookie", ""))
+            cookies.load(dict(scope["headers"]).get(b"cookie", b"").decode("latin-1"))
         except CookieError:
             cookies.clear()
         session = cookies.get(settings.SESSION_COOKIE_NAME)
-        return cls(key, session.value if session else "")
+        keys = read_keys(scope["headers"], scope["query_string"])
+        return cls(keys, session.value if session else "")
 
 
 @dataclass(frozen=True)
@@ -106,21 +103,31 @@ def read_query(scope: Mapping[str, Any]) -> dict[str, str]:
 
 
 def find_actor(credentials: Credentials) -> Actor:
-    """Return who asks. A wrong key is refused even beside a good session. Raises NotAuthenticated."""
-    if credentials.key:
-        key = find_key(credentials.key)
-        if key is None or key.kind != KeyKind.MANAGEMENT:
-            raise NotAuthenticated("Invalid API key")
+    """Return who asks. A wrong key is refused even beside a good session, as the management API does it.
+
+    Raises NotAuthenticated.
+    """
+    presented = credentials.keys
+    key = find_presented_key(presented)
+    if key is not None and key.kind == KeyKind.MANAGEMENT:
         note_use(key)
         return actor_for(key.user, key)
-    if credentials.session:
-        store = import_module(settings.SESSION_ENGINE).SessionStore(credentials.session)
-        user = get_user(cast("HttpRequest", SimpleNamespace(session=store)))
-        if isinstance(user, User) and user.is_active:
+    if key is None and presented.key is None:
+        user = find_signed_in(credentials.session)
+        if user is not None:
             return actor_for(user)
-    if settings.CORRAL.require_management_auth:
-        raise NotAuthenticated("Missing API key")
-    return ANONYMOUS
+        if not settings.CORRAL.require_management_auth:
+            return ANONYMOUS
+    raise NotAuthenticated("Invalid API key" if any(presented) else "Missing API key")
+
+
+def find_signed_in(session: str) -> User | None:
+    """Return the active person whose session this is."""
+    if not session:
+        return None
+    store = import_module(settings.SESSION_ENGINE).SessionStore(session)
+    user = get_user(cast("HttpRequest", SimpleNamespace(session=store)))
+    return user if isinstance(user, User) and user.is_active else None
 
 
 def find_readable(actor: Actor, **where: object) -> Instance:

@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import connection
 from django.test import Client
 
+from accounts.credentials import PresentedKeys
 from accounts.domain.actors import actor_for, console_actor
 from accounts.domain.invitations import accept_invitation, create_invitation, register, withdraw_invitation
 from accounts.domain.keys import find_key
@@ -43,7 +44,7 @@ def test_a_deactivated_person_is_out_at_once_everywhere(admin: User, member: Use
     assert client.get("/").headers["Location"] == "/login/?next=/"
     assert load_principal(session) is None
     with pytest.raises(NotAuthenticated):
-        find_actor(Credentials(key="", session=session))
+        find_actor(Credentials(PresentedKeys(), session))
     assert find_key(key) is None
     assert not member.sessions.exists()
 

@@ -82,7 +82,7 @@ class PlainApp:
             self.uploads.append(upload)
             await self.wait_ready(upload)
             if self.asked_model is not None:
-                upload.replace_model(self.asked_model)
+                upload.put_model(self.asked_model)
             body = upload.make_body()
         else:
             body = await begin_body(exchange)
