@@ -185,8 +185,7 @@ class GatewayApp:
         await self._complete(part, exchange, self._answer(part, exchange))
 
     async def _answer(self, part: Part, exchange: Exchange) -> None:
-        if exchange.method != "OPTIONS" or not await self._cors.answer_preflight(exchange):
-            await part.serve(exchange)
+        await (self._cors.answer_options(exchange) if exchange.method == "OPTIONS" else part.serve(exchange))
 
     async def _complete(self, part: Part, exchange: Exchange, work: Awaitable[None]) -> None:
         """Await what is left to do for an exchange, and answer what it raises."""

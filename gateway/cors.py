@@ -7,6 +7,7 @@ from gateway.exchange import Exchange
 
 _MAX_AGE_S = 300
 _ALL = (b"access-control-allow-origin", b"*")
+_ALLOW = (b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 _VARY = (b"vary", b"Origin")
 _EXPOSED = (b"access-control-expose-headers", b"x-request-id, request-id, retry-after, x-should-retry")
 """What clients' libraries read of an answer's headers, beside those that pages may always read."""
@@ -28,11 +29,12 @@ class CorsPolicy:
             return [_VARY]
         return [(b"access-control-allow-origin", origin), _EXPOSED, _VARY]
 
-    async def answer_preflight(self, exchange: Exchange) -> bool:
-        """Answer the request if it is a preflight, with 200 and what it asked for. Returns whether it was one."""
+    async def answer_options(self, exchange: Exchange) -> None:
+        """Answer a preflight with 200 and what it asked for, any other request OPTIONS with 204 (llama-swap, 4.6)."""
         wanted_method = find_header(exchange.headers, b"access-control-request-method")
-        if exchange.method != "OPTIONS" or wanted_method is None:
-            return False
+        if wanted_method is None:
+            await _answer(exchange, 204, [_ALLOW, *exchange.extra_headers])
+            return
         headers: Headers = [(b"content-length", b"0"), *exchange.extra_headers]
         if any(name == b"access-control-allow-origin" for name, _ in headers):
             headers.append((b"access-control-allow-methods", wanted_method))
@@ -40,7 +42,10 @@ class CorsPolicy:
             wanted_headers = find_header(exchange.headers, b"access-control-request-headers")
             if wanted_headers:
                 headers.append((b"access-control-allow-headers", wanted_headers))
-        exchange.status = 200
-        await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
-        await exchange.send({"type": "http.response.body", "body": b""})
-        return True
+        await _answer(exchange, 200, headers)
+
+
+async def _answer(exchange: Exchange, status: int, headers: Headers) -> None:
+    exchange.status = status
+    await exchange.send({"type": "http.response.start", "status": status, "headers": headers})
+    await exchange.send({"type": "http.response.body", "body": b""})

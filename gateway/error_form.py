@@ -18,17 +18,25 @@ def choose_form(exchange: Exchange, usual: ErrorForm) -> ErrorForm:
 
 
 async def answer_error(exchange: Exchange, error: GatewayError, usual: ErrorForm) -> None:
-    """Answer with the error: a page for people who open an engine's address in a browser, JSON for programs."""
+    """Answer with the error: JSON for programs, text for those that want it, a page for people with a browser."""
     exchange.outcome, exchange.status = "refused", error.status
     exchange.error_message = error.message
-    if exchange.method == "GET" and not exchange.path.startswith(("/v1/", "/api/")) and _wants_page(exchange.headers):
+    accepted = find_header(exchange.headers, b"accept") or b""
+    is_api = exchange.path.startswith(("/v1/", "/api/"))
+    if exchange.method == "GET" and not is_api and b"text/html" in accepted:
         await _send_page(exchange.send, error, exchange.extra_headers)
+    elif not is_api and b"text/plain" in accepted and b"json" not in accepted:
+        await _send_text(exchange.send, error, exchange.extra_headers)
     else:
         await send_error(exchange.send, error, choose_form(exchange, usual), exchange.extra_headers)
 
 
-def _wants_page(headers: Headers) -> bool:
-    return b"text/html" in (find_header(headers, b"accept") or b"")
+async def _send_text(send: Send, error: GatewayError, headers: Headers) -> None:
+    """A sentence, as llama-swap tells those who accept plain text (its reference, 1.2)."""
+    text = f"Corral: {error.message}".encode()
+    own = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text))]
+    await send({"type": "http.response.start", "status": error.status, "headers": [*own, *error.headers, *headers]})
+    await send({"type": "http.response.body", "body": text})
 
 
 async def _send_page(send: Send, error: GatewayError, headers: Headers) -> None:
@@ -42,5 +50,5 @@ async def _send_page(send: Send, error: GatewayError, headers: Headers) -> None:
     ]
     if error.status == 401:
         own.append((b"www-authenticate", b'Basic realm="Corral: an API key as the password"'))  # so the browser asks
-    await send({"type": "http.response.start", "status": error.status, "headers": own + headers})
+    await send({"type": "http.response.start", "status": error.status, "headers": [*own, *error.headers, *headers]})
     await send({"type": "http.response.body", "body": page})

@@ -76,6 +76,21 @@ class GatewayError(Exception):
         self.allow = allow
 
     @property
+    def headers(self) -> Headers:
+        """What the answer says in its head, in whichever form."""
+        headers: Headers = []
+        if self.retry_after_s is not None:
+            headers.append((b"retry-after", b"%d" % self.retry_after_s))
+        elif self.is_final:
+            headers.append(_NO_RETRY)
+        if self.status == 413:
+            # Nobody wants to read the rest of the body.
+            headers.append((b"connection", b"close"))
+        if self.allow:
+            headers.append((b"allow", self.allow.encode()))
+        return headers
+
+    @property
     def is_final(self) -> bool:
         """Whether sending the same request again is of no use until somebody did something about it."""
         return self.retry_after_s is None and self.code in _FINAL
@@ -158,18 +173,8 @@ def render_error(error: GatewayError, form: ErrorForm) -> bytes:
 
 async def send_error(send: Send, error: GatewayError, form: ErrorForm, headers: Headers) -> None:
     """Answer with `error`; `headers` are added to its own."""
-    extra: Headers = []
     status = _ANTHROPIC_STATUSES.get(error.status, error.status) if form == ANTHROPIC else error.status
-    if error.retry_after_s is not None:
-        extra.append((b"retry-after", b"%d" % error.retry_after_s))
-    elif error.is_final:
-        extra.append(_NO_RETRY)
-    if error.status == 413:
-        # Nobody wants to read the rest of the body.
-        extra.append((b"connection", b"close"))
-    if error.allow:
-        extra.append((b"allow", error.allow.encode()))
-    await send_json(send, status, render_error(error, form), extra + headers)
+    await send_json(send, status, render_error(error, form), error.headers + headers)
 
 
 async def send_json(send: Send, status: int, body: bytes, headers: Headers) -> None:

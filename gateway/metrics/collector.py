@@ -98,23 +98,24 @@ class _Histogram:
 class _Series:
     """The totals of one instance since this process began."""
 
-    __slots__ = ("cached", "completion", "duration", "first_byte", "instance_id", "prompt", "queue", "requests")
+    __slots__ = ("duration", "first_byte", "instance_id", "queue", "requests")
 
     def __init__(self, instance_id: int) -> None:
         self.instance_id = instance_id
-        self.requests: dict[tuple[str, int, str], int] = {}
-        self.prompt = self.completion = self.cached = 0
+        self.requests: dict[tuple[str, int, str], list[int]] = {}
+        """By backend, status and outcome: requests, then tokens of each kind."""
         self.duration = _Histogram(_DURATION_BOUNDS)
         self.first_byte = _Histogram(_FIRST_BYTE_BOUNDS)
         self.queue = _Histogram(_QUEUE_BOUNDS)
 
     def list_fields(self) -> Iterable[tuple[str, int]]:
         instance_id = self.instance_id
-        for (backend, status, outcome), count in self.requests.items():
-            yield f"requests|{instance_id}|{backend}|{_name_status(status)}|{outcome}", count
-        for kind, count in zip(TOKEN_KINDS, (self.prompt, self.completion, self.cached), strict=True):
-            if count:
-                yield f"tokens|{instance_id}|{kind}", count
+        for (backend, status, outcome), (requests, *tokens) in self.requests.items():
+            labels = f"{instance_id}|{backend}|{_name_status(status)}"
+            yield f"requests|{labels}|{outcome}", requests
+            for kind, count in zip(TOKEN_KINDS, tokens, strict=True):
+                if count:
+                    yield f"tokens|{labels}|{kind}", count
         yield from self.duration.list_fields(DURATION, instance_id)
         yield from self.first_byte.list_fields(FIRST_BYTE, instance_id)
         yield from self.queue.list_fields(QUEUE, instance_id)
@@ -140,8 +141,10 @@ class Collector:
             series = self._series[instance_id] = _Series(instance_id)
         self._changed[instance_id] = series
         key = (backend, exchange.status, exchange.outcome)
-        requests = series.requests
-        requests[key] = requests.get(key, 0) + 1
+        counts = series.requests.get(key)
+        if counts is None:
+            counts = series.requests[key] = [0, 0, 0, 0]
+        counts[0] += 1
         if route is None:
             return  # how long a refusal takes says nothing about any instance
         # Written out three times, as a call would double the cost.
@@ -161,9 +164,9 @@ class Collector:
             histogram.sum_s += exchange.queued_s
         usage = exchange.usage
         if usage is not None:
-            series.prompt += usage.prompt_tokens
-            series.completion += usage.completion_tokens
-            series.cached += usage.cached_tokens
+            counts[1] += usage.prompt_tokens
+            counts[2] += usage.completion_tokens
+            counts[3] += usage.cached_tokens
 
     def take_changed(self) -> dict[str, int]:
         """The totals, since this process began, of every instance that had a request since the last call."""

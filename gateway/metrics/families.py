@@ -84,10 +84,10 @@ class PictureCollector(Collector):
 
     def _list_tokens(self, rows: Iterable[tuple[list[str], int]]) -> Metric:
         text = "Tokens as the engines reported them; cached ones are part of the prompt."
-        family = CounterMetricFamily("corral_tokens", text, labels=("instance", "kind"))
+        family = CounterMetricFamily("corral_tokens", text, labels=("instance", "backend", "status", "kind"))
         for rest, value in rows:
-            if len(rest) == 2 and rest[1] in TOKEN_KINDS and (name := self._name(rest[0])) is not None:
-                family.add_metric([name, rest[1]], value)
+            if len(rest) == 4 and rest[3] in TOKEN_KINDS and (name := self._name(rest[0])) is not None:
+                family.add_metric([name, *rest[1:]], value)
         return family
 
     def _list_counter(self, name: str, text: str, rows: Iterable[tuple[list[str], int]]) -> Metric:

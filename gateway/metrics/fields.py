@@ -4,7 +4,7 @@ A field is its parts with `|` between them; the value is a whole number. `<id>` 
 that came to none (a wrong key, an unknown model, the list of models):
 
     requests|<id>|<backend>|<status>|<outcome>
-    tokens|<id>|<kind>                              prompt, completion, cached
+    tokens|<id>|<backend>|<status>|<kind>           prompt, completion, cached
     duration|<id>|<bound>                           requests that fell into this bucket alone; the last bound is +Inf
     duration|<id>|sum                               microseconds; likewise first_byte and queue
     starts|<id>, start_failures|<id>, crashes|<id>, swaps|<id>, refusals|<id>      from the supervisor

@@ -60,6 +60,7 @@ async def wait_refused(cache: KeyCache) -> None:
         ([(b"authorization", b"BEARER   k ")], b"", b"k"),
         ([(b"authorization", b"Basic abc")], b"", None),
         ([(b"authorization", b"Basic abc"), (b"x-api-key", b"k")], b"", b"k"),
+        ([(b"authorization", b"Basic dTpw"), (b"x-api-key", b"k")], b"", b"p"),
         ([(b"authorization", b"Bearer "), (b"x-api-key", b"k")], b"", b"k"),
         ([(b"authorization", b"Bearer")], b"", None),
         ([(b"x-api-key", b"second"), (b"authorization", b"Bearer first")], b"", b"first"),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from gateway.accounting.entry import is_recorded
 from gateway.commands import Caller, NoCommands
 from gateway.structs import Principal
 from tests.gateway.harness import MANAGEMENT_KEY, Call, Gateway, Upstream, make_route
@@ -71,6 +72,9 @@ async def test_the_root_is_public_and_never_starts_the_model(gateway: Gateway, u
     answer = await gateway.stranger.get("/llama-cpp/m/")
     assert (answer.status_code, answer.json()["error"]["message"]) == (400, "Instance is not running")
     assert gateway.app.demand.report() == {}
+    # Strangers can't fill the records, whichever way they are answered.
+    assert len(gateway.finished) == 4
+    assert not any(is_recorded(exchange) for exchange in gateway.finished)
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,10 @@ async def test_browsers_get_a_page_and_others_json(gateway: Gateway) -> None:
     stranger = await gateway.stranger.get("/upstream/m/", headers={"accept": "text/html"})
     assert (stranger.status_code, stranger.headers["www-authenticate"].split()[0]) == (401, "Basic")
     assert "www-authenticate" not in (await gateway.stranger.get("/upstream/m/")).headers
+    text = await gateway.client.get("/upstream/nope/", headers={"accept": "text/plain"})
+    assert (text.status_code, text.headers["content-type"]) == (404, "text/plain; charset=utf-8")
+    assert text.text == "Corral: model 'nope' not found in config"
+    assert (await gateway.client.get("/upstream/nope/", headers={"accept": "application/json, text/plain"})).json()
     assert "<script" not in (await gateway.client.get("/running/<script>", headers={"accept": "text/html"})).text
 
 

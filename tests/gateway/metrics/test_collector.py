@@ -30,12 +30,19 @@ def test_a_request_is_counted_by_instance_engine_status_and_outcome() -> None:
     assert fields["requests|8|vllm|503|refused"] == 1
 
 
-def test_tokens_are_added_up_by_kind() -> None:
-    fields = fields_of(Done(usage=Used(100, 20, 30)), Done(usage=Used(1, 2, 0)), Done())
-    assert {name: fields[f"tokens|7|{name}"] for name in ("prompt", "completion", "cached")} == {
-        "prompt": 101,
-        "completion": 22,
-        "cached": 30,
+def test_tokens_are_added_up_by_instance_engine_status_and_kind() -> None:
+    fields = fields_of(
+        Done(usage=Used(100, 20, 30)),
+        Done(usage=Used(1, 2, 0)),
+        Done(usage=Used(5, 0, 0), outcome="cancelled"),
+        Done(usage=Used(7, 0, 0), route=BETA, status=503),
+        Done(),
+    )
+    assert {field: count for field, count in fields.items() if field.startswith("tokens|")} == {
+        "tokens|7|llama_cpp|200|prompt": 106,
+        "tokens|7|llama_cpp|200|completion": 22,
+        "tokens|7|llama_cpp|200|cached": 30,
+        "tokens|8|vllm|503|prompt": 7,
     }
 
 

@@ -89,7 +89,7 @@ async def test_everything_is_read_back(redis: Redis, accept: str) -> None:
     assert value(rows, "corral_requests_total", **labels, status="200", outcome="answered") == 1
     assert value(rows, "corral_requests_total", **labels, status="502", outcome="refused") == 1
     assert value(rows, "corral_requests_total", instance="", backend="", status="401", outcome="refused") == 1
-    assert value(rows, "corral_tokens_total", instance="alpha", kind="cached") == 3
+    assert value(rows, "corral_tokens_total", **labels, status="200", kind="cached") == 3
     assert value(rows, "corral_request_duration_seconds_bucket", instance="alpha", le="0.025") == 1
     assert value(rows, "corral_request_duration_seconds_bucket", instance="alpha", le="5.0") == 2
     assert value(rows, "corral_request_duration_seconds_bucket", instance="alpha", le="+Inf") == 2
