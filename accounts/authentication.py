@@ -72,7 +72,7 @@ def find_presented_key(presented: PresentedKeys) -> ApiKey | None:
 
 def needs_no_key(request: Request) -> bool:
     """Whether somebody is signed in, or nobody need be."""
-    return not settings.CORRAL.require_management_auth or request._request.user.is_active  # noqa: SLF001  as above
+    return not settings.CORRAL.require_management_auth or request._request.user.is_active  # noqa: SLF001  there is no other way to it
 
 
 def note_use(key: ApiKey) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import timedelta
 from typing import Any
 
@@ -34,8 +35,14 @@ def test_the_bearer_scheme_is_read_in_any_case(key: str, scheme: str) -> None:
     assert get(Authorization=f"{scheme} {key}").status_code == 200
 
 
+def basic(password: str) -> str:
+    return "Basic " + base64.b64encode(f"anybody:{password}".encode()).decode()
+
+
 def test_a_key_may_come_in_a_header_or_the_query(key: str) -> None:
     assert get(X_API_Key=key).status_code == 200
+    assert get(xi_api_key=key).status_code == 200
+    assert get(Authorization=basic(key)).status_code == 200
     assert get(query=f"?api_key={key}").status_code == 200
 
 
@@ -44,10 +51,38 @@ def test_the_first_place_counts(key: str) -> None:
     assert get(X_API_Key="wrong", query=f"?api_key={key}").status_code == 401
 
 
-@pytest.mark.parametrize("value", ["Basic dTpw", "Bearer", "Bearer ", "Token x"])
+@pytest.mark.parametrize("value", ["Basic =", "Basic dTo=", "Bearer", "Bearer ", "Token x"])
 def test_another_scheme_falls_through_to_the_next_place(key: str, value: str) -> None:
     assert get(Authorization=value, X_API_Key=key).status_code == 200
     assert get(Authorization=value).content == MISSING
+
+
+def test_a_password_that_is_no_key_hides_no_key_and_no_session_and_is_told_where_there_is_neither(
+    admin: User, key: str
+) -> None:
+    """A browser sends it with every request where a reverse proxy in front of Corral asks for one."""
+    password = basic("the proxy's")
+    client = Client()
+    client.force_login(admin)
+    assert get(Authorization=password, X_API_Key=key).status_code == 200
+    assert get(client, Authorization=password).status_code == 200
+    assert get(Authorization=password).content == INVALID
+    assert get(client, Authorization=password, X_API_Key="wrong").content == INVALID
+    assert get(client, Authorization=basic(make_key(admin, KeyKind.INFERENCE))).content == INVALID
+
+
+def test_a_password_that_is_no_key_changes_nothing_where_nobody_needs_one(db: None, change_settings: Any) -> None:
+    change_settings(require_management_auth=False)
+    assert get(Authorization=basic("the proxy's")).status_code == 200
+
+
+def test_another_sites_page_changes_nothing_with_the_password_that_a_browser_repeats(key: str) -> None:
+    headers = {"Authorization": basic(key), "Origin": "https://elsewhere.example"}
+    statuses = []
+    for site in ("cross-site", "same-origin"):
+        sent = {**headers, "Sec-Fetch-Site": site}
+        statuses.append(Client().post("/api/v1/teams", '{"name":"x"}', "application/json", headers=sent).status_code)
+    assert statuses == [403, 201]
 
 
 def test_the_two_bodies_are_byte_for_byte_the_contracts(db: None) -> None:

@@ -202,10 +202,23 @@ class Portal:
             self._is_stale = answer.status != 302 or not answer.is_without_effect
         return answer
 
-    async def knock(self, path: str, caller: str, *, patience_s: float) -> str:
+    async def knock(
+        self,
+        path: str,
+        caller: str,
+        *,
+        patience_s: float,
+        drop: Sequence[bytes] = (),
+        add: Sequence[tuple[bytes, bytes]] = (),
+    ) -> str:
         """Open a WebSocket as one of the callers; return ``open``, or the status or code with which it is refused."""
         await self.freshen()
-        return await open_socket(self.application, path, self._world.headers_of(caller), patience_s)
+        headers = [*(header for header in self._world.headers_of(caller) if header[0] not in drop), *add]
+        return await open_socket(self.application, path, headers, patience_s)
+
+    def key_of(self, caller: str) -> bytes:
+        """The key of one of the callers that have one; to be asked for after `freshen`."""
+        return self._world.headers_of(caller)[0][1].removeprefix(b"Bearer ")
 
     def _is_for_engine(self, method: str, path: str) -> bool:
         """Whether a request changes nothing in Corral: it goes to an engine."""

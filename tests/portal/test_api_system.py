@@ -21,6 +21,7 @@ from instances.enums import State
 from tests.conftest import ApiClient
 from tests.factories import make_instance, make_key, make_ready
 
+KEY_SCHEMES = ("BearerAuth", "BasicAuth", "ApiKeyAuth", "ElevenLabsKeyAuth", "ApiKeyQuery")
 PUBLIC = {
     "openapi.json", "swagger/doc.json", "swagger", "swagger/", "health", "wol-health", "readyz",
 }  # fmt: skip
@@ -111,7 +112,13 @@ def test_the_openapi_document_is_public_valid_and_complete(db: None, tmp_path: A
             if path in {"/upstream", "/llama-cpp/{name}/"}:  # public by contract
                 continue
             assert "401" in operation["responses"], (method, path)
-            assert {"BearerAuth": []} in operation["security"]
+            assert [{name: []} for name in KEY_SCHEMES] == [
+                way for way in operation["security"] if "cookieAuth" not in way
+            ]
+    schemes = document["components"]["securitySchemes"]
+    assert [schemes[name].get("name", schemes[name].get("scheme")) for name in KEY_SCHEMES] == [
+        "bearer", "basic", "X-API-Key", "xi-api-key", "api_key",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

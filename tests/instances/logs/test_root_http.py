@@ -491,7 +491,7 @@ async def test_a_database_that_does_not_answer_is_said_so(
     def fail(plain: str) -> None:
         raise OperationalError("the server is gone")
 
-    monkeypatch.setattr("instances.logs.access.find_key", fail)
+    monkeypatch.setattr("instances.logs.access.find_presented_key", fail)
     answer = await get(web, "/logs/stream", key)
     assert answer.status_code == 503
     assert "the database does not answer" in json.loads(answer.text)["details"]
