@@ -132,3 +132,28 @@ def test_the_configured_command_answers_help_version_and_devices(real: Stack) ->
             assert answer.status_code == 200, answer.text
             assert answer.headers["content-type"].startswith("text/plain")
             assert word in answer.text
+
+
+def test_the_models_behind_a_router_are_reached_by_body_form_and_query(
+    real: Stack, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "inner.gguf").symlink_to(tiny_gguf)
+    options = {"models_dir": str(tmp_path), "ctx_size": 512, "threads": 1}
+    answer = real.api.post(
+        "/api/v1/instances/router",
+        params={"start": "true"},
+        json={"backend_type": "llama_cpp", "backend_options": options},
+    )
+    assert answer.status_code == 201, answer.text
+    real.wait_for("router", "ready")
+    assert real.chat("router/inner", max_tokens=2).json()["usage"]["completion_tokens"] > 0
+    asked = {"model": "router/inner"}
+    assert real.api.get("/props", params=asked).json()["model_path"].endswith("inner.gguf")
+    assert len(real.api.get("/slots", params=asked).json()) > 0
+    assert real.api.post("/tokenize", params=asked, json={"content": "one two"}).json()["tokens"]
+    files = {"file": ("a.wav", b"no recording", "audio/wav")}
+    refused = real.api.post("/v1/audio/transcriptions", params=asked, files=files)
+    # The model was found; it can't hear.
+    assert "model name is missing" not in refused.text
+    assert "not found" not in refused.text
+    real.remove("router")
