@@ -12,7 +12,7 @@ from rest_framework import authentication, exceptions
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 
-from accounts.credentials import PresentedKeys, read_keys
+from accounts.credentials import PresentedKeys, mark_wrong_key, read_keys
 from accounts.domain.keys import find_key
 from accounts.enums import KeyKind
 from accounts.models import ApiKey, User
@@ -38,6 +38,8 @@ class ApiKeyAuthentication(authentication.BaseAuthentication):
         key = find_presented_key(presented)
         if key is None and presented.key is None and (presented.password is None or needs_no_key(request)):
             return None
+        if key is None:
+            hold_answer(request)
         if key is None or key.kind != KeyKind.MANAGEMENT:
             raise exceptions.AuthenticationFailed("Invalid API key")
         if presented.password is not None and request.method not in SAFE_METHODS and is_from_another_site(request):
@@ -68,6 +70,13 @@ def find_presented_key(presented: PresentedKeys) -> ApiKey | None:
     """Return the first that is a usable key, and its user; None if there is none."""
     found = (find_key(plain.decode("latin-1")) for plain in presented if plain is not None)
     return next((key for key in found if key is not None), None)
+
+
+def hold_answer(request: HttpRequest | Request) -> None:
+    """Have the answer wait that goes to whoever tries keys; only an ASGI server's requests can be held."""
+    scope = getattr(request, "scope", None)
+    if scope is not None:
+        mark_wrong_key(scope)
 
 
 def needs_no_key(request: Request) -> bool:

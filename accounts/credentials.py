@@ -1,11 +1,17 @@
-"""The keys that a request brings: one reader for all that answers requests. Imports no Django."""
+"""The keys that a request brings: one reader for all that answers requests, and the mark of a wrong one.
+
+Imports no Django.
+"""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
+
+_WRONG = "has_wrong_key"
+"""In the scope's ``state``, which the scopes share that are made from it on the way."""
 
 
 class PresentedKeys(NamedTuple):
@@ -56,3 +62,13 @@ def _read_query_key(query: bytes) -> bytes | None:
         if name == b"api_key" and value:
             return unquote_to_bytes(value.replace(b"+", b" "))
     return None
+
+
+def mark_wrong_key(scope: MutableMapping[str, Any]) -> None:
+    """Note in an ASGI scope that its request carries a wrong key, so that the answer to it is held back."""
+    scope.setdefault("state", {})[_WRONG] = True
+
+
+def has_wrong_key(scope: Mapping[str, Any]) -> bool:
+    """Whether a request was found to carry a wrong key, in this scope or in one made from it."""
+    return _WRONG in scope.get("state", ())

@@ -8,7 +8,7 @@ import msgspec
 
 from accounts.credentials import read_keys
 from gateway.asgi import Headers, Scope, find_header
-from gateway.brake import Brake
+from gateway.brake import BRAKE
 from gateway.config import GatewayConfig
 from gateway.errors import GatewayError, invalid_key, missing_key
 from gateway.exchange import Exchange
@@ -25,13 +25,10 @@ _OWN_SITES = frozenset((b"same-origin", b"none"))
 class Authenticator:
     """Turns credentials into principals. `find_session` finds the principal of a signed-in page, or None."""
 
-    def __init__(
-        self, config: GatewayConfig, keys: KeyCache, find_session: SessionLookUp | None, brake: Brake | None = None
-    ) -> None:
+    def __init__(self, config: GatewayConfig, keys: KeyCache, find_session: SessionLookUp | None) -> None:
         self._config = config
         self._keys = keys
         self._find_session = find_session
-        self._brake = brake or Brake()
 
     async def require_inference(self, exchange: Exchange) -> Principal:
         """The principal of a request to a model: any valid key, or a signed-in page of this portal.
@@ -73,7 +70,7 @@ class Authenticator:
             return session
         if presented.key is None and presented.password is None:
             raise missing_key()
-        await self._brake.hold_answer(exchange.client_host)
+        await BRAKE.hold_answer(exchange.client_host)
         raise invalid_key()
 
     async def _recall_session(self, exchange: Exchange) -> Principal | None:

@@ -69,3 +69,7 @@ class Brake:
         while len(self._records) > _MAX_ADDRESSES:
             self._records.popitem(last=False)
         return record
+
+
+BRAKE = Brake()
+"""The one of this process: what an address sends counts together, to the gateway's routes and to all others."""

@@ -12,11 +12,13 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django import db
 from django.urls import path
 
+from accounts.credentials import mark_wrong_key
 from instances.errors import InstanceError
 from instances.events import GROUP
 from instances.logs.access import Credentials, LogQuery, list_visible_ids, open_log, read_query
 from instances.logs.cancellation import keep_cancellation, wait_briefly
 from instances.logs.database import run_query
+from instances.logs.errors import WrongKey
 from instances.logs.follower import Follower
 from instances.logs.frames import JsonWriter
 from instances.logs.session import CHECK_S, follow_log
@@ -57,6 +59,8 @@ class PushConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
                 await self.push(Credentials.from_scope(self.scope))
                 await self.close()
             except InstanceError as error:
+                if isinstance(error, WrongKey):
+                    mark_wrong_key(self.scope)
                 await self.close(CLOSE_CODES.get(error.status, TRY_AGAIN_LATER), _shorten(str(error)))
             except OSError:
                 raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from functools import partial
 from typing import Any, cast
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
@@ -40,6 +41,7 @@ from portal.gateway_commands import InstanceCommands
 from portal.origins import OriginGuard
 from portal.sessions import find_session_principal
 from portal.static import StaticFiles
+from portal.wrong_keys import answer_slowly, close_slowly
 
 
 class Portal:
@@ -101,16 +103,16 @@ class Portal:
     async def serve_rest(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what is not the gateway's."""
         if scope["type"] == "websocket":
-            await self.websockets(scope, receive, send)
+            await self.websockets(scope, receive, close_slowly(scope, send))
         elif (file := self.static.find(scope["path"])) is not None:
             await self.static.serve(file, scope, receive, send)
         elif logs.handles(scope):
-            await self.serve_log(logs.app, scope, receive, send)
+            await self.serve_log(partial(answer_slowly, logs.app), scope, receive, send)
         elif root_logs.handles(scope):
-            await self.serve_log(root_logs.app, scope, receive, send)
+            await self.serve_log(partial(answer_slowly, root_logs.app), scope, receive, send)
         else:
             try:
-                await self.pages(scope, bound_body(scope, receive), send)
+                await answer_slowly(self.pages, scope, bound_body(scope, receive), send)
             except BodyTooLarge as error:
                 await refuse(scope, receive, send, error)
 

@@ -23,7 +23,7 @@ from rest_framework.response import Response
 from accounts.api.base import ManagementView
 from accounts.api.errors import error_response
 from accounts.api.schema import errors, text
-from accounts.authentication import find_presented_key, note_use, read_presented_keys
+from accounts.authentication import find_presented_key, hold_answer, note_use, read_presented_keys
 from accounts.domain.actors import actor_for
 from accounts.permissions import CanOperate
 from instances.domain.access import visible_instances
@@ -111,10 +111,13 @@ def visible_to_caller(request: HttpRequest) -> QuerySet[Instance]:
     """Return the instances that the sender of a plain request may see: by key or login, all with authentication off."""
     if not settings.CORRAL.require_management_auth:
         return Instance.objects.all()
-    key = find_presented_key(read_presented_keys(request))
+    presented = read_presented_keys(request)
+    key = find_presented_key(presented)
     if key is not None:
         note_use(key)
         return visible_instances(actor_for(key.user, key))
+    if presented.key is not None or (presented.password is not None and not request.user.is_authenticated):
+        hold_answer(request)
     return Instance.objects.visible_to(request.user)
 
 

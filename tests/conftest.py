@@ -18,6 +18,7 @@ from hypothesis import settings as hypothesis_settings
 
 from accounts.enums import KeyKind, Role
 from accounts.models import User
+from gateway.brake import BRAKE
 from tests.factories import make_key, make_user
 
 # How long the making of an example takes says something about the machine, not about Corral.
@@ -99,6 +100,12 @@ def cache_in_memory() -> Iterator[None]:
 def attempts_from_nought(cache_in_memory: None) -> None:
     """No test knows of the attempts in another one."""
     cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def wrong_keys_from_nought() -> None:
+    """Nor of the wrong keys, although tests share a process and an address."""
+    BRAKE._records.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -18,15 +18,16 @@ MEANINGS = {
     404: "There is no such thing, or none that the caller may see.",
     409: "It collides with what exists, runs or is allowed.",
     413: "The body is too large (`body_too_large`).",
+    429: "Many wrong keys came from this address (`rate_limit_exceeded`); see `Retry-After`.",
     500: "It was tried and failed; `details` says why.",
     503: "The node's worker, or the database, does not answer (`node_unavailable`).",
 }
 
 
 def errors(*statuses: int) -> dict[int, OpenApiResponse]:
-    """Return the documentation of error answers; 401 is always among them."""
+    """Return the documentation of error answers; 401 and 429, of wrong keys, are always among them."""
     found = {401: OpenApiResponse(AuthenticationErrorSerializer, "No key (`Missing API key`) or `Invalid API key`.")}
-    return found | {status: OpenApiResponse(ErrorSerializer, MEANINGS[status]) for status in statuses}
+    return found | {status: OpenApiResponse(ErrorSerializer, MEANINGS[status]) for status in (*statuses, 429)}
 
 
 def text(description: str) -> dict[tuple[int, str], OpenApiResponse]:

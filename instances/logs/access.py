@@ -23,7 +23,7 @@ from accounts.models import User
 from instances.domain.access import require_level, visible_instances
 from instances.enums import ShareLevel
 from instances.errors import InstanceNotFound, NodeUnavailable
-from instances.logs.errors import InvalidLogParameter, LogUnavailable, NotAuthenticated
+from instances.logs.errors import InvalidLogParameter, LogUnavailable, NotAuthenticated, WrongKey
 from instances.logs.files import Segment, log_folder
 from instances.logs.reader import describe_runs, read_instance_tail
 from instances.logs.records import STREAMS, Cursor, InvalidCursor
@@ -105,7 +105,7 @@ def read_query(scope: Mapping[str, Any]) -> dict[str, str]:
 def find_actor(credentials: Credentials) -> Actor:
     """Return who asks. A wrong key is refused even beside a good session, as the management API does it.
 
-    Raises NotAuthenticated.
+    Raises NotAuthenticated, which is a WrongKey where the key is nobody's.
     """
     presented = credentials.keys
     key = find_presented_key(presented)
@@ -118,7 +118,9 @@ def find_actor(credentials: Credentials) -> Actor:
             return actor_for(user)
         if not settings.CORRAL.require_management_auth:
             return ANONYMOUS
-    raise NotAuthenticated("Invalid API key" if any(presented) else "Missing API key")
+    if key is None and any(presented):
+        raise WrongKey("Invalid API key")
+    raise NotAuthenticated("Missing API key" if key is None else "Invalid API key")
 
 
 def find_signed_in(session: str) -> User | None:

@@ -8,8 +8,9 @@ import json
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
+from accounts.credentials import mark_wrong_key
 from instances.errors import InstanceError
-from instances.logs.errors import NotAuthenticated
+from instances.logs.errors import NotAuthenticated, WrongKey
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -75,8 +76,10 @@ async def send_whole(
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_error(send: Send, error: InstanceError, *, status: int | None = None) -> None:
+async def send_error(scope: Scope, send: Send, error: InstanceError, *, status: int | None = None) -> None:
     """Send an error in llamactl's two forms: key checks answer with an object, all else with a code and a sentence."""
+    if isinstance(error, WrongKey):
+        mark_wrong_key(scope)
     body: dict[str, Any] = {"error": error.code, "details": str(error)}
     if isinstance(error, NotAuthenticated):
         body = {"error": {"message": str(error), "type": error.code}}

@@ -25,6 +25,10 @@ class NotAuthenticated(InstanceError):
     code = "authentication_error"
 
 
+class WrongKey(NotAuthenticated):
+    """What came as a key is none, or is none any more."""
+
+
 class UnknownLogger(InstanceError):
     """What is asked for is neither ``proxy`` nor ``upstream`` nor a model that the caller may see."""
 

@@ -60,11 +60,11 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         query = LogQuery.parse(values)
         access = await run_query(open_log, credentials, name, query)
     except InstanceError as error:
-        await send_error(send, error)
+        await send_error(scope, send, error)
         return
     except db.Error as error:
         unavailable = LogUnavailable(f"Failed to get logs: the database does not answer: {error}")
-        await send_error(send, unavailable, status=503)
+        await send_error(scope, send, unavailable, status=503)
         return
     as_events = values.get("format") == "sse" or "text/event-stream" in headers.get(b"accept", "")
 

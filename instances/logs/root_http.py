@@ -83,10 +83,10 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     except UnknownLogger as error:
         await send_whole(send, str(error), status=error.status)
     except InstanceError as error:
-        await send_error(send, error)
+        await send_error(scope, send, error)
     except db.Error as error:
         unavailable = LogUnavailable(f"Failed to get logs: the database does not answer: {error}")
-        await send_error(send, unavailable, status=503)
+        await send_error(scope, send, unavailable, status=503)
     else:
         await start_stream(send, PLAIN)
         if scope["method"] == "HEAD":
