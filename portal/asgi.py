@@ -36,12 +36,16 @@ from instances.consumers import websocket_urlpatterns
 from instances.logs import http as logs
 from instances.logs import root_http as root_logs
 from instances.logs.hub import close_hub
+from portal.cross_origin import answer_pages, make_policy
 from portal.edge import BodyTooLarge, Edge, bound_body, refuse, restrict_answer
 from portal.gateway_commands import InstanceCommands
 from portal.origins import OriginGuard
 from portal.sessions import find_session_principal
 from portal.static import StaticFiles
 from portal.wrong_keys import answer_slowly, close_slowly
+
+HEALTH = ("/health", "/wol-health")
+"""What pages for llama-swap may ask from anywhere, of Django's addresses."""
 
 
 class Portal:
@@ -55,6 +59,9 @@ class Portal:
             trusted_proxies=settings.CORRAL.trusted_proxies,
             is_https=settings.CORRAL.https,
             allowed_hosts=settings.ALLOWED_HOSTS,
+        )
+        self.cors = make_policy(
+            settings.CORRAL.allowed_origins, is_key_demanded=settings.CORRAL.require_management_auth
         )
         self.ending = asyncio.Event()
         self.gateway = build_gateway(
@@ -107,14 +114,20 @@ class Portal:
         elif (file := self.static.find(scope["path"])) is not None:
             await self.static.serve(file, scope, receive, send)
         elif logs.handles(scope):
-            await self.serve_log(partial(answer_slowly, logs.app), scope, receive, send)
+            await answer_pages(self.cors, partial(self.serve_log, logs.app), scope, receive, send)
         elif root_logs.handles(scope):
-            await self.serve_log(partial(answer_slowly, root_logs.app), scope, receive, send)
+            await answer_pages(self.cors, partial(self.serve_log, root_logs.app), scope, receive, send)
+        elif scope["path"].rstrip("/") in HEALTH:
+            await answer_pages(self.cors, self.serve_django, scope, receive, send)
         else:
-            try:
-                await answer_slowly(self.pages, scope, bound_body(scope, receive), send)
-            except BodyTooLarge as error:
-                await refuse(scope, receive, send, error)
+            await self.serve_django(scope, receive, send)
+
+    async def serve_django(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a page or the management API."""
+        try:
+            await answer_slowly(self.pages, scope, bound_body(scope, receive), send)
+        except BodyTooLarge as error:
+            await refuse(scope, receive, send, error)
 
     async def serve_log(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream a log until the client leaves or the server stops; then the answer ends properly."""
@@ -128,7 +141,7 @@ class Portal:
                 receiving.cancel()
                 ending.cancel()
 
-        await app(scope, receive_until_end, send)
+        await answer_slowly(app, scope, receive_until_end, send)
         if self.ending.is_set():
             with contextlib.suppress(RuntimeError):  # the answer was complete already
                 await send({"type": "http.response.body", "body": b""})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from django.contrib import admin
+from django.http import HttpResponse
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
 from accounts.api.audit import AuditView
@@ -13,6 +16,12 @@ from portal import views
 handler400 = "portal.views.show_bad_request"
 handler404 = "portal.views.show_not_found"
 handler500 = "portal.views.show_server_error"
+
+
+def with_and_without_slash(route: str, view: Callable[..., HttpResponse], name: str) -> list[URLPattern]:
+    """Return a route in both forms, as `both` does it for views of the management API."""
+    return [path(route, view, name=name), path(f"{route}/", view)]
+
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
@@ -30,9 +39,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("swagger/doc.json", views.SchemaView.as_view(), name="swagger-document"),
     *both("swagger", views.SwaggerView, "swagger"),
     # Health, for process managers and load balancers
-    path("health", views.show_health, name="health"),
-    path("wol-health", views.answer_ok, name="alive"),
-    path("readyz", views.show_readiness, name="readiness"),
+    *with_and_without_slash("health", views.show_health, "health"),
+    *with_and_without_slash("wol-health", views.answer_ok, "alive"),
+    *with_and_without_slash("readyz", views.show_readiness, "readiness"),
     # Pages
     path("", include("accounts.urls")),
     path("", include("instances.urls")),

@@ -20,7 +20,9 @@ def test_load_running_health_and_unload_speak_the_contracts_words(corral: Stack)
     assert (loaded.status_code, loaded.text) == (200, '{"status":"ok","message":"org/model is ready"}')
     assert corral.api.get("/upstream/m/load").text == '{"status":"ok","message":"m is ready"}'
     assert corral.api.get("/running").text == '{"running":["m"]}'
-    pid = corral.api.get("/health").json()["models"]["m"].pop("pid")
+    health = corral.api.get("/health")
+    pid = health.json()["models"]["m"]["pid"]
+    assert health.text == f'{{"status":"ok","models":{{"m":{{"status":"running","pid":{pid}}}}}}}'
     assert psutil.pid_exists(pid)
     detail = corral.api.get("/running?detail=1").json()["running"][0]
     assert (detail["model"], detail["state"]) == ("m", "ready")
