@@ -49,9 +49,17 @@ def match_people(names: list[str]) -> Q:
 
 
 def match_keys(words: list[str]) -> Q:
-    """Match keys by number or by name."""
+    """Match keys by number or by name: those that exist whatever their name was then, others by what was kept of them.
+
+    A request keeps of a deleted key what it was shown as, its sums the number too.
+    """
     numbers = {int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 19}
-    return Q(key_id__in=numbers.union(ApiKey.objects.filter(name__in=words).values_list("pk", flat=True)))
+    found = numbers.union(ApiKey.objects.filter(name__in=words).values_list("pk", flat=True))
+    is_gone = ~Q(key_id__in=ApiKey.objects.values("pk"))
+    kept = HourlyUsage.objects.filter(is_gone, key_id__in=numbers).exclude(key_name="")
+    shown = kept.order_by().values_list("key_name", flat=True).distinct()
+    names = "|".join(re.escape(word) for word in words)
+    return Q(key_id__in=found) | is_gone & (Q(key_name__in=shown) | Q(key_name__regex=rf"^({names}) \([^ ]+…\)$"))
 
 
 def filter_requests(rows: QuerySet[RequestRecord], request: Request) -> QuerySet[RequestRecord]:

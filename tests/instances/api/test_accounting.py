@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from accounts.domain.actors import CORRAL
+from accounts.domain.keys import create_key
 from accounts.enums import KeyKind, PermissionMode, Role
 from accounts.models import ApiKey, HourlyUsage, RequestRecord, User
 from gateway.ledger import write_requests
@@ -80,6 +82,36 @@ def test_a_request_is_shown_with_everything(api: ApiClient, member: User, rows: 
     gone = api("GET", "activity?request_id=a").json()[0]
     assert (gone["user"], gone["key"], gone["key_id"]) == ("mia", shown["key"], None)
     assert ids(api("GET", "activity?user=mia")) == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("laptop", "ac"),  # the one that has the name now, too
+        ("{old}", "a"),
+        ("{old},{odd}", "ab"),
+        ("laptop (work)", "b"),
+        ("work", ""),
+        ("lap", ""),
+        (r"lapto.", ""),
+        ("%00,[", ""),
+        ("{new}", "c"),
+    ],
+)
+def test_a_deleted_key_is_found_by_what_is_kept_of_it(api: ApiClient, member: User, words: str, found: str) -> None:
+    """The rows still showed it, and nothing found them by it."""
+    made = {}
+    for request, word, name in (("a", "old", "laptop"), ("b", "odd", "laptop (work)"), ("c", "new", "laptop")):
+        key, _ = create_key(actor=CORRAL, user=member, name=name)
+        made[word] = key.pk
+        write_requests([make_entry(request_id=request, user_id=member.pk, key_id=key.pk)])
+    write_requests([make_entry(request_id="d", user_id=member.pk)])
+    ApiKey.objects.filter(pk__in=(made["old"], made["odd"])).delete()
+
+    query = f"key={words.format(**made)}"
+
+    assert sorted(ids(api("GET", f"activity?{query}"))) == list(found)
+    assert api("GET", f"usage?{query}").json()[0]["requests"] == len(found)
 
 
 @pytest.mark.parametrize(
