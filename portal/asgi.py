@@ -40,6 +40,7 @@ from portal.cross_origin import answer_pages, make_policy
 from portal.edge import BodyTooLarge, Edge, bound_body, refuse, restrict_answer
 from portal.gateway_commands import InstanceCommands
 from portal.origins import OriginGuard
+from portal.refused_sockets import explain_refusal
 from portal.sessions import find_session_principal
 from portal.static import StaticFiles
 from portal.wrong_keys import answer_slowly, close_slowly
@@ -80,6 +81,8 @@ class Portal:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or the server's whole life (lifespan)."""
         if scope["type"] != "lifespan":
+            if scope["type"] == "websocket":
+                send = explain_refusal(scope, send)
             if not self.edge.is_open and (refusal := self.edge.admit(scope)):
                 await refuse(scope, receive, send, refusal)
                 return
@@ -152,7 +155,7 @@ class Portal:
 
 
 async def refuse_socket(scope: Scope, receive: Receive, send: Send) -> None:
-    """Refuse a WebSocket at an address that has none, as 4404 (before the handshake: HTTP 403)."""
+    """Refuse a WebSocket at an address that has none."""
     await receive()
     await send({"type": "websocket.close", "code": 4404, "reason": "There is no WebSocket at this address."})
 

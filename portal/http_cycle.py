@@ -40,8 +40,14 @@ class Connection(Protocol):
     loop: asyncio.AbstractEventLoop
     server_state: ServerState
 
+    def resume_reading(self) -> None:
+        """There may be room for more of what comes in."""
+
     def on_response_complete(self) -> None:
         """The answer is written."""
+
+    def close_gently(self) -> None:
+        """Close although the client may still be sending."""
 
     def start_cycle(self, cycle: HttpCycle, app: ASGIApp) -> None:
         """Let the application answer."""
@@ -106,7 +112,7 @@ class HttpCycle:
         """Take a piece of the body; reading pauses while too much of it waits for the application."""
         self._pieces.append(piece)
         self._size += len(piece)
-        if self._size > HIGH_WATER_LIMIT:
+        if self.is_full:
             self._flow.pause_reading()
         self.wake()
 
@@ -146,6 +152,11 @@ class HttpCycle:
         return self._more_body
 
     @property
+    def is_full(self) -> bool:
+        """Whether as much of the body waits for the application as may."""
+        return self._size > HIGH_WATER_LIMIT
+
+    @property
     def has_whole_body(self) -> bool:
         """Whether all of the request has come."""
         return not self._more_body and not self._waits_for_continue
@@ -170,7 +181,8 @@ class HttpCycle:
     def drop_body(self) -> None:
         """Bring nothing more by ``receive`` but the client's departure, which only reading shows."""
         self._pieces, self._size, self._has_news = [], 0, False
-        self._flow.resume_reading()
+        if self._flow.read_paused:
+            self._connection.resume_reading()
 
     def begin_answer(self, status: int, headers: Headers, *, has_trailers: bool) -> None:
         """Begin the answer; its head leaves with the first piece of the body, or by ``flush_head``."""
@@ -209,7 +221,6 @@ class HttpCycle:
             self._transport.write(CONTINUE)
             self._waits_for_continue = False
         if not (self.disconnected or self.response_complete):
-            self._flow.resume_reading()
             while not self._has_news:
                 waiter = self._connection.loop.create_future()
                 self._waiters.append(waiter)
@@ -220,6 +231,8 @@ class HttpCycle:
         pieces = self._pieces
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self._pieces, self._size = [], 0
+        if self._flow.read_paused:
+            self._connection.resume_reading()
         return {"type": "http.request", "body": body, "more_body": self._more_body}
 
     async def send(self, message: Message) -> None:
@@ -324,7 +337,9 @@ class HttpCycle:
     def _complete(self) -> None:
         self.response_complete = True
         self.wake()
-        if not self.keep_alive:
+        if not self.keep_alive and self._more_body:
+            self._connection.close_gently()
+        elif not self.keep_alive:
             self._transport.close()
         self._connection.on_response_complete()
 

@@ -16,10 +16,11 @@ from typing import Any, ClassVar
 
 import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.asgi import ASGIApp, Receive, Scope, Send, find_header
 from gateway.known_head import KnownHead, learn_head
+from portal import http_refusals as refusals
 from portal.http_cycle import HttpCycle
 
 #: Bytes of a request's line and headers, or of trailers. Cookies and keys need a few hundred; nginx allows 32 KiB.
@@ -33,20 +34,14 @@ SOON_LIMIT = 64 * 2**10
 SOON_S = 0.02
 #: Seconds for a request on a connection that was just being accepted when the server began to stop.
 LATE_S = 0.5
+#: Looks at the timer during which nothing of a body comes, after which it is given up: 60 to 90 s.
+BODY_PATIENCE = 3
+#: Requests that may wait behind the one in work on a connection.
+PIPELINE_LIMIT = 128
+#: Seconds for a client that was sending to read the last answer.
+LINGER_S = 2.0
 #: While a request is in work.
 NEVER = float("inf")
-
-
-def build_refusal(status: int, sentence: bytes) -> bytes:
-    """Build an answer that says why the server, not the application, ends the connection."""
-    head = b"%bcontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-    return head % (STATUS_LINE[status], len(sentence)) + sentence
-
-
-INVALID = build_refusal(400, b"Invalid HTTP request received.")
-NO_TUNNEL = build_refusal(400, b"CONNECT is for proxies, which this server is not.")
-TOO_LARGE = build_refusal(431, b"The request's headers are larger than 64 K.")
-TOO_LARGE_HANDSHAKE = build_refusal(431, b"The headers of the WebSocket's handshake are too many or too long.")
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -82,6 +77,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """Whether the parser has seen nothing of the next request."""
     _refusal = b""
     """What is left to say before the connection ends, once the requests before it are answered."""
+    _is_deaf = False
+    """Whether nothing that comes is looked at any more."""
+    _idle_ticks = 0
+    """Looks at the timer since a piece of a body came that is waited for."""
 
     # The connection
 
@@ -132,7 +131,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came: parse it, unless it is the last request's head again with the whole of a body."""
-        if self._refusal:
+        if self._refusal or self._is_deaf:
             return
         if self._held:
             data, self._held = self._held + data, b""
@@ -186,9 +185,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as pause:
             self._settle_upgrades(memoryview(data)[pause.args[0] :])
         except httptools.HttpParserError:
-            self._refuse(INVALID)
+            self._refuse(refusals.INVALID)
         if self._unread > HEAD_LIMIT and not self.transport.is_closing():
-            self._refuse(TOO_LARGE)
+            self._refuse(refusals.TOO_LARGE)
         if is_at_beginning and self._latest is not before:
             self._learn(data)
         if self._fresh is not None and not self._expects_rest_soon():
@@ -224,7 +223,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             method, version = self.parser.get_method(), self.parser.get_http_version()
             is_free = self._latest is None or self._latest.response_complete
             if method == b"CONNECT":
-                self._refuse(NO_TUNNEL)
+                self._refuse(refusals.NO_TUNNEL)
                 return
             if is_free and version == "1.1" and is_handshake(method, self.url, self.headers):
                 self.handle_websocket_upgrade()
@@ -239,7 +238,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as pause:
                 rest = rest[pause.args[0] :]
             except httptools.HttpParserError:
-                self._refuse(INVALID)
+                self._refuse(refusals.INVALID)
                 return
             else:
                 return
@@ -251,11 +250,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().handle_websocket_upgrade()
         protocol: Any = self.transport.get_protocol()
         if not protocol.handshake_initiated:
-            self._refuse(TOO_LARGE_HANDSHAKE)
+            self._refuse(refusals.TOO_LARGE_HANDSHAKE)
 
     def _refuse(self, answer: bytes) -> None:
         """End the connection with this answer, in its turn: not in place of another one, nor in the middle of it."""
-        if self._refusal or self.transport.is_closing():
+        if self._refusal or self._is_deaf or self.transport.is_closing():
             return
         cycle = self._latest
         if cycle is not None and cycle.awaits_body and not cycle.response_complete:
@@ -272,7 +271,26 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _end(self, answer: bytes) -> None:
         self.transport.write(answer)
-        self.transport.close()
+        self.close_gently()
+        if self._active is not None:
+            self._active.disconnect()
+
+    def close_gently(self) -> None:
+        """Close in a moment (RFC 9112, 9.6): with input unread, closing at once would reset what was written last."""
+        if self.transport.is_closing() or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self._is_deaf = True
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._stop_timer()
+        self._timer = self.loop.call_later(LINGER_S, self.transport.close)
+
+    def resume_reading(self) -> None:
+        """Read on, unless the request that comes in has brought as much as may wait."""
+        latest = self._latest
+        if latest is None or latest.response_complete or not latest.is_full:
+            self.flow.resume_reading()
 
     # The parser
 
@@ -295,7 +313,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Start the application, or queue the request behind the one that is in work."""
+        """Start the application, or queue the request behind the one that is in work.
+
+        Reading goes on meanwhile: only so it is noticed that the client goes.
+        """
+        if len(self._queue) >= PIPELINE_LIMIT:
+            self._refuse(refusals.TOO_MANY)
+        if self._refusal or self._is_deaf:
+            raise ConnectionError("nothing more is taken on this connection")  # ends the parser's work
         self._unread, self._deadline = 0, NEVER
         parser = self.parser
         self._is_upgrade = parser.should_upgrade()
@@ -333,18 +358,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if before is None or before.response_complete:
             self._active, self._fresh = cycle, app  # its body may be in what is being parsed
         else:
-            self.flow.pause_reading()
             self._queue.append((cycle, app))
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body; nobody wants it any more when the answer is complete."""
-        self._unread = 0
+        self._unread = self._idle_ticks = 0
         cycle = self._latest
-        if cycle is None:
-            return
-        if cycle.response_complete:
-            self._deadline = self.loop.time() + self.timeout_keep_alive
-        else:
+        if cycle is not None and not cycle.response_complete:
             cycle.take_body(body)
 
     def on_message_complete(self) -> None:
@@ -359,16 +379,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on with the next request, or wait for one."""
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
+        if self._is_deaf or self.transport.is_closing():
             return
-        self.flow.resume_reading()
         if self._queue:
             self._active, self._fresh = self._queue.pop(0)
+            self.resume_reading()
             self._launch()
         elif self._refusal:
             self._end(self._refusal)
-        elif self._deadline == NEVER:  # no head has begun
-            self._deadline = self.loop.time() + self.timeout_keep_alive
+        else:
+            self.flow.resume_reading()
+            if self._deadline == NEVER:  # no head has begun
+                self._deadline = self.loop.time() + self.timeout_keep_alive
 
     def _launch(self) -> None:
         """Hand the active request to the application: at once if that can answer it so, else in a task."""
@@ -388,6 +410,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     # The timer
 
     def _tick(self) -> None:
+        self._idle_ticks = self._idle_ticks + 1 if self._expects_body_now() else 0
+        if self._idle_ticks >= BODY_PATIENCE:
+            self._refuse(refusals.TOO_SLOW)
+            if self._is_deaf:
+                return
         left_s = self._deadline - self.loop.time()
         if left_s > 0 or (self._active is not None and not self._active.response_complete):
             delay_s = left_s if 0 < left_s < HEAD_TIMEOUT_S else HEAD_TIMEOUT_S
@@ -395,6 +422,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         else:
             self._timer = None
             self.transport.close()
+
+    def _expects_body_now(self) -> bool:
+        """Whether only the client keeps the rest of a body from coming."""
+        cycle = self._latest
+        if cycle is None or cycle.response_complete or self.flow.read_paused:
+            return False
+        return cycle.awaits_body and not cycle.expects_continue
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

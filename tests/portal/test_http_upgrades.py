@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
+from websockets.sync.client import connect as connect_waiting
 
+from portal.refused_sockets import explain_refusal
 from tests.portal.web import App, application, converse, read_all, read_until, serve, split, start, write
 
 pytestmark = pytest.mark.any_database
@@ -237,3 +239,40 @@ def test_a_trailer_does_not_pass_for_a_header() -> None:
     post = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks
     assert converse(answer, post + LAST_GET).count(b"HTTP/1.1 200 OK") == 2
     assert seen[0] == [(b"host", b"a"), (b"transfer-encoding", b"chunked")]
+
+
+@pytest.mark.parametrize(
+    ("close", "status", "body"),
+    [
+        (
+            {"code": 4404, "reason": "There is nothing."},
+            b"404 Not Found",
+            b'{"error":"not_found","details":"There is nothing."}',
+        ),
+        ({"code": 4401, "reason": "Who?"}, b"401 Unauthorized", b'{"error":"unauthorized","details":"Who?"}'),
+        (
+            {"code": 4599, "reason": ""},
+            b"403 Forbidden",
+            b'{"error":"forbidden","details":"The WebSocket is refused."}',
+        ),
+        ({}, b"403 Forbidden", b'{"error":"forbidden","details":"The WebSocket is refused."}'),
+    ],
+)
+def test_who_is_refused_a_websocket_is_told_why(close: dict[str, Any], status: bytes, body: bytes) -> None:
+    async def refuse(scope: Any, receive: Any, send: Any) -> None:
+        send = explain_refusal(scope, send)
+        await receive()
+        await send({"type": "websocket.close", **close})
+
+    lines, said = split(converse(refuse, HANDSHAKE))
+    assert (lines[0], said) == (b"HTTP/1.1 " + status, body)
+    assert b"content-type: application/json" in [line.lower() for line in lines]
+
+
+def test_a_websocket_that_was_accepted_is_closed_as_ever() -> None:
+    async def accept(scope: Any, receive: Any, send: Any) -> None:
+        await echo(scope, receive, explain_refusal(scope, send))
+
+    with serve(application(accept)) as port, connect_waiting(f"ws://127.0.0.1:{port}/") as client:
+        client.send("hello")
+        assert list(client) == ["hello"]

@@ -81,3 +81,16 @@ def test_wrong_names_wrong_keys_and_browsers_get_answers_with_a_body(corral: Sta
         form = {"login": ADMIN, "password": PASSWORD, "csrfmiddlewaretoken": token}
         assert browser.post("/login/", data=form, headers={"Referer": str(browser.base_url)}).status_code == 302
         assert browser.get("/logs").status_code == 200
+
+
+def test_a_websocket_where_there_is_none_is_refused_with_a_body(corral: Stack) -> None:
+    handshake = {
+        "connection": "Upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "MDEyMzQ1Njc4OWFiY2RlZg==",
+    }
+    for path in ("/ws", "/llama-cpp/m/ws", "/completion?model=m"):
+        answer = corral.api.get(path, headers=handshake)
+        assert answer.status_code == 404
+        assert answer.json() == {"error": "not_found", "details": "There is no WebSocket at this address."}
