@@ -29,10 +29,10 @@ from gateway.broker import make_broker
 from gateway.commands import Commands, NoCommands
 from gateway.config import GatewayConfig
 from gateway.control import ControlRoutes
-from gateway.cors import CorsPolicy
+from gateway.cors import CorsPolicy, is_preflight
 from gateway.demand import Demand
 from gateway.direct import DirectWay
-from gateway.dispatch import Dispatcher, Part, choose_usual_form, is_for_anthropic
+from gateway.dispatch import Dispatcher, Part, choose_usual_form, is_for_anthropic, passes_any_method
 from gateway.error_form import answer_error
 from gateway.errors import ClientGone, GatewayError
 from gateway.exchange import Exchange
@@ -185,7 +185,10 @@ class GatewayApp:
         await self._complete(part, exchange, self._answer(part, exchange))
 
     async def _answer(self, part: Part, exchange: Exchange) -> None:
-        await (self._cors.answer_options(exchange) if exchange.method == "OPTIONS" else part.serve(exchange))
+        if is_preflight(exchange) or (exchange.method == "OPTIONS" and not passes_any_method(exchange.path)):
+            await self._cors.answer_options(exchange)
+        else:
+            await part.serve(exchange)
 
     async def _complete(self, part: Part, exchange: Exchange, work: Awaitable[None]) -> None:
         """Await what is left to do for an exchange, and answer what it raises."""

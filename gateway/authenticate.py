@@ -65,6 +65,10 @@ class Authenticator:
         presented = read_keys(exchange.headers, exchange.query)
         for credential in presented:
             if credential is not None and (principal := await self._keys.find_principal(credential)) is not None:
+                # Browsers repeat a password without being asked, as they do with cookies.
+                is_repeated = credential is presented.password and is_sent_elsewhere(exchange.headers)
+                if is_repeated and principal.kind == "management":
+                    raise GatewayError(403, "cross_site_request", "Another site's page may not do this with a password")
                 return principal
         if presented.key is None and (session := await self._recall_session(exchange)) is not None:
             return session
@@ -93,9 +97,13 @@ def is_from_another_site(exchange: Exchange) -> bool:
     What changes something must name the portal as its origin; for the rest the browser's word is enough (Fetch
     Metadata, `Sec-Fetch-Site`), or a foreign `Origin` where it gives none.
     """
-    headers = exchange.headers
     if exchange.method not in _SAFE_METHODS or exchange.scope["type"] == "websocket":
-        return not _is_same_origin(headers)
+        return not _is_same_origin(exchange.headers)
+    return is_sent_elsewhere(exchange.headers)
+
+
+def is_sent_elsewhere(headers: Headers) -> bool:
+    """Whether a browser says that another site's page made it send the request; programs say nothing."""
     site = _find_site(headers)
     if site:
         return site in _OTHER_SITES

@@ -8,6 +8,7 @@ from gateway.exchange import Exchange
 _MAX_AGE_S = 300
 _ALL = (b"access-control-allow-origin", b"*")
 _ALLOW = (b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+_WANTED_METHOD = b"access-control-request-method"
 _VARY = (b"vary", b"Origin")
 _EXPOSED = (b"access-control-expose-headers", b"x-request-id, request-id, retry-after, x-should-retry")
 """What clients' libraries read of an answer's headers, beside those that pages may always read."""
@@ -31,7 +32,7 @@ class CorsPolicy:
 
     async def answer_options(self, exchange: Exchange) -> None:
         """Answer a preflight with 200 and what it asked for, any other request OPTIONS with 204 (llama-swap, 4.6)."""
-        wanted_method = find_header(exchange.headers, b"access-control-request-method")
+        wanted_method = find_header(exchange.headers, _WANTED_METHOD)
         if wanted_method is None:
             await _answer(exchange, 204, [_ALLOW, *exchange.extra_headers])
             return
@@ -43,6 +44,11 @@ class CorsPolicy:
             if wanted_headers:
                 headers.append((b"access-control-allow-headers", wanted_headers))
         await _answer(exchange, 200, headers)
+
+
+def is_preflight(exchange: Exchange) -> bool:
+    """Whether a browser asks what another request may be."""
+    return exchange.method == "OPTIONS" and find_header(exchange.headers, _WANTED_METHOD) is not None
 
 
 async def _answer(exchange: Exchange, status: int, headers: Headers) -> None:

@@ -65,6 +65,11 @@ class Dispatcher:
         return self._by_segment.get(path[1:].partition("/")[0])
 
 
+def passes_any_method(path: str) -> bool:
+    """Whether an engine gets every method at this path; for the others OPTIONS is answered here."""
+    return path.startswith("/upstream/") or is_proxy_path(path)
+
+
 def is_for_anthropic(exchange: Exchange) -> bool:
     """Whether a client speaks Anthropic's API: by its path, or where that is OpenAI's too by Anthropic's header."""
     path = exchange.path

@@ -7,6 +7,7 @@ from functools import lru_cache
 from gateway.accounting.encodings import NAMES as READABLE_CODINGS
 from gateway.asgi import Headers
 from gateway.errors import GatewayError
+from gateway.keys import drop_query_key
 from gateway.structs import Route
 
 _HOP_BY_HOP = frozenset(
@@ -21,9 +22,11 @@ _DROPPED_FROM_REQUEST = _HOP_BY_HOP | frozenset(
     b"sec-websocket-protocol host content-length expect x-forwarded-for".split()
 )
 _DROPPED_FROM_ANSWER = _HOP_BY_HOP | frozenset(
-    # An engine sets no cookies for the portal's address, and Corral decides which origins may call it.
-    b"set-cookie access-control-allow-origin access-control-allow-methods access-control-allow-headers "
-    b"access-control-allow-credentials access-control-expose-headers access-control-max-age".split()
+    # An engine sets no cookies for the portal's address, Corral decides which origins may call it, and the activity
+    # knows a request by Corral's own id.
+    b"x-request-id request-id set-cookie access-control-allow-origin access-control-allow-methods "
+    b"access-control-allow-headers access-control-allow-credentials access-control-expose-headers "
+    b"access-control-max-age".split()
 )
 _DROPPED_FROM_HANDSHAKE = _DROPPED_FROM_REQUEST | frozenset(
     # The gateway shakes hands with the engine by itself, and it isn't a page of some origin.
@@ -52,7 +55,8 @@ def build_request_head(method: str, target: bytes, route: Route, headers: Header
             if name == b"x-forwarded-for":
                 forwarded_for += value + b", "
         elif name not in nominated:
-            pieces += (name, b": ", keep_readable(value) if name == b"accept-encoding" else value, b"\r\n")
+            rewrite = _REWRITTEN.get(name)
+            pieces += (name, b": ", value if rewrite is None else rewrite(value), b"\r\n")
             line_count += 1
     if client_host is not None:
         pieces += (b"x-forwarded-for: ", forwarded_for, client_host.encode(), b"\r\n")
@@ -69,6 +73,15 @@ def keep_readable(accepted: bytes) -> bytes:
     return b",".join(kept).strip() or b"identity"
 
 
+def hide_key(referer: bytes) -> bytes:
+    """A `Referer` without the key in its query: an engine's own page may have been opened with one."""
+    address, mark, query = referer.partition(b"?")
+    return address + mark + drop_query_key(query)
+
+
+_REWRITTEN = {b"accept-encoding": keep_readable, b"referer": hide_key}
+
+
 def build_handshake_headers(route: Route, headers: Headers, *, client_host: str | None) -> list[tuple[str, str]]:
     """What a WebSocket's opening handshake with the instance carries besides the protocol's own headers."""
     kept: list[tuple[str, str]] = []
@@ -78,7 +91,8 @@ def build_handshake_headers(route: Route, headers: Headers, *, client_host: str 
         if name == b"x-forwarded-for":
             forwarded_for += value.decode("latin-1") + ", "
         elif name not in _DROPPED_FROM_HANDSHAKE and name not in nominated:
-            kept.append((name.decode("latin-1"), value.decode("latin-1")))
+            sent = hide_key(value) if name == b"referer" else value
+            kept.append((name.decode("latin-1"), sent.decode("latin-1")))
     if route.upstream_key is not None:
         kept.append(("authorization", f"Bearer {route.upstream_key}"))
     if client_host is not None:

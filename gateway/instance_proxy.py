@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-from gateway.errors import MANAGEMENT, forbidden_instance, unknown_instance
+from gateway.errors import MANAGEMENT, GatewayError, forbidden_instance, unknown_instance
 from gateway.exchange import Exchange
 from gateway.metadata import asks_for_metadata
 from gateway.serving import Serving
@@ -22,9 +22,15 @@ def is_proxy_path(path: str) -> bool:
 
 
 def split_proxy_path(raw_path: bytes) -> tuple[str, bytes]:
-    """The instance's name and the path for the instance (still percent-encoded, `/` at least)."""
+    """The instance's name and the path for the instance (still percent-encoded, `/` at least).
+
+    Raises `GatewayError` 404 where the slash before that path is encoded too.
+    """
     name, _, rest = raw_path.removeprefix(_RAW_PREFIX).partition(b"/")
-    return unquote(name.decode("latin-1")), rest.removeprefix(b"proxy") or b"/"
+    proxy, _, path = rest.partition(b"/")
+    if unquote(proxy.decode("latin-1")) != "proxy":
+        raise GatewayError(404, "not_found", f"There is nothing at {raw_path.decode('latin-1')}")
+    return unquote(name.decode("latin-1")), b"/" + path
 
 
 class InstanceProxyRoutes:

@@ -135,7 +135,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def start(self, head: bytes, body: bytes, *, is_head_request: bool) -> None:
         """Send a request: its head and as much of its body as is there."""
+        error = self.error
         self._reset(is_head_request=is_head_request)
+        if self.is_lost:  # before it was used
+            self.error = error
         self.is_idle = False
         if not body:
             self.write(head)

@@ -81,6 +81,22 @@ async def refuse_websocket(scope: Scope, send: Send, error: GatewayError) -> Non
         await send({"type": "websocket.close", "code": code, "reason": _fit_reason(error.message)})
 
 
+class _EngineConnection(ClientConnection):
+    """One that is over soon after the engine has said so, even if the engine leaves its TCP connection open."""
+
+    _ending: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._ending is None and self.protocol.close_expected():
+            self._ending = self.loop.call_later(_CLOSE_TIMEOUT_S, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._ending is not None:
+            self._ending.cancel()
+        super().connection_lost(exc)
+
+
 class _Dial:
     """The opening handshake with an instance."""
 
@@ -117,7 +133,7 @@ class _Dial:
                 self._uri, subprotocols=self._subprotocols or None, max_size=MESSAGE_LIMIT, logger=_protocol_logger
             )
             # A busy engine may not answer pings for minutes; the web server pings the client.
-            return ClientConnection(
+            return _EngineConnection(
                 protocol, ping_interval=None, close_timeout=_CLOSE_TIMEOUT_S, max_queue=_HELD_MESSAGES
             )
 

@@ -19,6 +19,8 @@ HEAD = 16 * 1024
 """Bytes that are kept from the beginning of a longer answer."""
 TAIL = 64 * 1024
 """Bytes that are kept from the end of a longer answer or line, at least."""
+_RATIO = 100
+_ALLOWANCE = 1024 * 1024
 _LINE_FEED = 0x0A
 _ERROR_BOUND = 16 * 1024
 _ERROR_LENGTH = 300
@@ -260,22 +262,32 @@ class FloorReader(StreamReader):
 
 
 class CompressedReader(UsageReader):
-    """Decodes a compressed answer for another reader; the client gets it as it is."""
+    """Decodes a compressed answer for another reader; the client gets it as it is.
 
-    __slots__ = ("_inflater", "_reader", "error_message", "is_stream")
+    Not much further than `_RATIO` times what came: more is none of the texts and numbers that models answer with, and
+    would hold up everybody.
+    """
+
+    __slots__ = ("_inflater", "_left", "_reader", "error_message", "is_stream")
 
     def __init__(self, reader: UsageReader, encoding: bytes) -> None:
         self.error_message = ""
         self.is_stream = reader.is_stream
         self._reader = reader
         self._inflater: Inflater | None = Inflater(encoding)
+        self._left = _ALLOWANCE
 
     def feed(self, data: bytes) -> None:
         """Decode and pass on; what can't be decoded ends the reading."""
         if self._inflater is None:
             return
+        self._left += _RATIO * len(data)
         try:
             for piece in self._inflater.decode(data):
+                self._left -= len(piece)
+                if self._left < 0:
+                    self._inflater = None
+                    return
                 self._reader.feed(piece)
         except zlib.error:
             self._inflater = None

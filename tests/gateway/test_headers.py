@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import GatewayError
-from gateway.headers import NO_BUFFERING, build_request_head, filter_answer_headers
+from gateway.headers import NO_BUFFERING, build_handshake_headers, build_request_head, filter_answer_headers
 from gateway.structs import Route
 from tests.gateway.harness import make_route
 
@@ -117,6 +117,20 @@ def test_an_answer_loses_what_is_for_one_hop_cookies_and_foreign_permissions() -
     kept = [(b"content-type", b"application/json"), (b"content-length", b"3")]
     assert filter_answer_headers(headers, drop_length=False) == kept
     assert filter_answer_headers(headers, drop_length=True) == kept[:1]
+
+
+def test_an_answer_has_no_second_id_beside_corrals_own() -> None:
+    """The library `openai` joins two ids to one that nothing has."""
+    headers = [(b"x-request-id", b"engine-7"), (b"request-id", b"engine-7"), (b"x-other-id", b"1")]
+    assert filter_answer_headers(headers, drop_length=False) == [(b"x-other-id", b"1")]
+
+
+def test_a_key_in_the_address_of_the_page_before_stays_behind() -> None:
+    referer = b"http://x/upstream/m/?a=1&API_KEY=secret&b=%20"
+    assert "referer: http://x/upstream/m/?a=1&b=%20" in build_lines((b"referer", referer))
+    assert "referer: http://x/a?b" in build_lines((b"referer", b"http://x/a?b"))
+    sent = build_handshake_headers(ROUTE, [(b"referer", referer)], client_host=None)
+    assert ("referer", "http://x/upstream/m/?a=1&b=%20") in sent
 
 
 def test_event_streams_ask_not_to_be_buffered_once() -> None:

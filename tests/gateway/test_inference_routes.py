@@ -180,7 +180,7 @@ async def test_a_preflight_is_answered_without_a_key(gateway: Gateway) -> None:
     assert answer.headers["access-control-allow-methods"] == "POST"
     assert answer.headers["access-control-allow-headers"] == "authorization,content-type"
     assert "access-control-allow-credentials" not in answer.headers
-    plain = await gateway.stranger.options("/upstream/m/x", headers={"origin": "https://chat.example"})
+    plain = await gateway.stranger.options("/v1/models", headers={"origin": "https://chat.example"})
     assert (plain.status_code, plain.headers["access-control-allow-origin"]) == (204, "*")
     assert "POST" in plain.headers["allow"]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+
 import msgspec
 import pytest
 
 from gateway.asgi import Scope, find_header
 from gateway.structs import Principal
-from tests.gateway.harness import CONFIG, KEY, MANAGEMENT_KEY, Gateway, Upstream, make_route, wait_until
+from tests.gateway.harness import CONFIG, KEY, MANAGEMENT_KEY, Gateway, RawClient, Upstream, make_route, wait_until
 
 pytestmark = pytest.mark.any_database
 
@@ -124,6 +126,38 @@ async def test_a_signed_in_page_may_use_it_but_no_foreign_page_through_it(upstre
         assert (await client.get("/api/v1/instances/foreign/proxy/x")).status_code == 403
         client.headers["cookie"] = "sessionid=stranger"
         assert (await client.get(f"{PROXY}/x")).status_code == 401
+
+
+async def test_a_password_that_a_browser_repeats_for_a_foreign_page_counts_for_nothing(
+    gateway: Gateway, upstream: Upstream
+) -> None:
+    await gateway.set_routes(make_route(upstream))
+    evil = "https://evil.example"
+    basic = {"authorization": f"Basic {base64.b64encode(f'x:{MANAGEMENT_KEY}'.encode()).decode()}"}
+    own = {"origin": f"http://127.0.0.1:{gateway.port}"}
+    for method, path in (("POST", f"{PROXY}/x"), ("GET", "/unload"), ("POST", "/api/models/unload")):
+        for elsewhere in ({"origin": evil}, {"sec-fetch-site": "cross-site"}):
+            answer = await gateway.stranger.request(method, path, headers={**basic, **elsewhere})
+            assert answer.status_code == 403, path
+            assert "Another site's page may not do this" in answer.text
+    for headers in ({}, own, {"sec-fetch-site": "none"}):
+        assert (await gateway.stranger.post(f"{PROXY}/x", headers={**basic, **headers})).status_code == 200
+    key = {"x-api-key": MANAGEMENT_KEY, "origin": evil}
+    assert (await gateway.stranger.post(f"{PROXY}/x", headers=key)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "target"), [("%70roxy/a%2Fb", "/a%2Fb"), ("prox%79", "/"), ("proxy%2Fx", None), ("proxy%2F/x", None)]
+)
+async def test_an_encoded_path_reaches_the_engine_as_one_with_a_slash(
+    gateway: Gateway, upstream: Upstream, path: str, target: str | None
+) -> None:
+    await gateway.set_routes(make_route(upstream))
+    async with RawClient(gateway.port) as client:
+        client.send("GET", f"/api/v1/instances/m/{path}", key=MANAGEMENT_KEY)
+        head = await client.read_head()
+    assert head.startswith("HTTP/1.1 200 " if target else "HTTP/1.1 404 ")
+    assert [call.target for call in upstream.calls] == ([target] if target else [])
 
 
 async def test_with_management_keys_switched_off_it_is_open(upstream: Upstream) -> None:

@@ -86,6 +86,14 @@ async def test_a_connection_that_was_closed_is_not_handed_out_again(listener: so
     assert not connection.is_usable(later)
 
 
+async def test_a_connection_that_was_lost_before_it_was_used_tells_why(listener: socket.socket) -> None:
+    connection, engine = await dial(listener)
+    engine.close()
+    await wait_lost(connection)
+    connection.start(HEAD, b"{}", is_head_request=False)
+    assert connection.error == "it closed the connection"
+
+
 async def test_what_meets_a_close_was_not_read(listener: socket.socket) -> None:
     connection, engine = await dial_used(listener)
     engine.close()

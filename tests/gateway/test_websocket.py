@@ -176,6 +176,26 @@ async def test_an_engine_that_dies_is_told_to_the_client(app: PlainApp, engine: 
     await wait_until(lambda: app.activity.in_flight == {})
 
 
+@pytest.mark.parametrize(
+    ("frame", "code"), [(b"\x88\x02\x13\x87", 4999), (b"\x81\x81\0\0\0\0x", 1002)], ids=["close", "masked"]
+)
+async def test_an_engine_that_ends_but_leaves_its_connection_open_is_told_to_the_client(
+    app: PlainApp, engine: Engine, frame: bytes, code: int
+) -> None:
+    async def end(socket: ServerConnection) -> None:
+        await socket.recv()
+        socket.transport.write(frame)
+        await socket.wait_closed()
+
+    engine.serve_socket = end
+    async with dial(app) as client:
+        await client.send("x")
+        with pytest.raises(ConnectionClosed):
+            await client.recv()
+        assert client.close_code == code
+    await wait_until(lambda: app.activity.in_flight == {})
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 503])
 async def test_a_refusal_of_the_engine_comes_with_its_status_and_a_body(
     app: PlainApp, engine: Engine, status: int

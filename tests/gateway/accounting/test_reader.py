@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.accounting.reader import BOUND, UsageReader
+from gateway.accounting.reader import BOUND, JsonReader, UsageReader
 from gateway.accounting.usage import Usage
 from gateway.asgi import Headers
 
@@ -263,6 +263,21 @@ def test_compressed_answers_are_read_too(encoding: bytes, squeeze: Any) -> None:
             pieces = [squeezed[start : start + size] for start in range(0, len(squeezed), size)]
             if len(pieces) < 20_000:
                 assert read(*pieces, headers=[*headers, (b"content-encoding", encoding)]) == FULL
+
+
+def test_what_swells_beyond_measure_is_read_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three gigabytes of blanks in three megabytes held up everybody for a second and a half."""
+    body = b'{"padding": "' + b" " * 300_000_000 + b'", "usage": ' + json.dumps(USAGE).encode() + b"}"
+    squeezed = gzip.compress(body, 1)
+    inflated = 0
+
+    def count(self: Any, data: bytes) -> None:
+        nonlocal inflated
+        inflated += len(data)
+
+    monkeypatch.setattr(JsonReader, "feed", count)
+    assert read(squeezed, headers=[*JSON, (b"content-encoding", b"gzip")]) is None
+    assert 0 < inflated < 150 * len(squeezed) < len(body)
 
 
 def test_what_is_compressed_wrongly_tells_what_came_before() -> None:
