@@ -17,6 +17,7 @@ from portal.env import load_settings
 from portal.http_protocol import BoundedHttpProtocol
 from portal.lifeline import wait_for_start
 from portal.up.listener import open_listener
+from portal.websocket_protocol import WebSocketProtocol
 
 #: Seconds requests in flight may take to finish when the server stops.
 GRACE_S = 15
@@ -84,14 +85,15 @@ def settle_memory() -> None:
 def make_config(workers: int, application: str | Callable[..., Any] = APPLICATION) -> Config:
     """Return uvicorn's configuration.
 
-    The WebSocket protocol is ``websockets-sansio`` because its ``send`` waits while the client does not read; access
-    logs are off because a query may carry an API key; forwarded headers are ignored because anybody could send them.
+    The WebSocket protocol is based on ``websockets-sansio`` because its ``send`` waits while the client does not read;
+    access logs are off because a query may carry an API key; forwarded headers are ignored because anybody could send
+    them.
     """
     return Config(
         application,
         loop="uvloop",
         http=BoundedHttpProtocol,
-        ws="websockets-sansio",
+        ws=WebSocketProtocol,
         ws_per_message_deflate=False,
         ws_max_size=WEBSOCKET_MESSAGE_LIMIT,
         interface="asgi3",

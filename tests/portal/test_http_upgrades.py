@@ -258,7 +258,9 @@ def test_a_trailer_does_not_pass_for_a_header() -> None:
         ({}, b"403 Forbidden", b'{"error":"forbidden","details":"The WebSocket is refused."}'),
     ],
 )
-def test_who_is_refused_a_websocket_is_told_why(close: dict[str, Any], status: bytes, body: bytes) -> None:
+def test_who_is_refused_a_websocket_is_told_why(
+    close: dict[str, Any], status: bytes, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     async def refuse(scope: Any, receive: Any, send: Any) -> None:
         send = explain_refusal(scope, send)
         await receive()
@@ -267,6 +269,7 @@ def test_who_is_refused_a_websocket_is_told_why(close: dict[str, Any], status: b
     lines, said = split(converse(refuse, HANDSHAKE))
     assert (lines[0], said) == (b"HTTP/1.1 " + status, body)
     assert b"content-type: application/json" in [line.lower() for line in lines]
+    assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
 
 
 def test_a_websocket_that_was_accepted_is_closed_as_ever() -> None:
