@@ -57,5 +57,5 @@ async def test_another_sites_page_opens_no_socket_with_the_password_that_a_brows
 ) -> None:
     foreign = [(b"origin", b"https://elsewhere.example")]
     own = {"drop": (b"origin",)}
-    assert await portal.knock("/ws/events", "anonymous", add=[*foreign, basic(key)], patience_s=30, **own) == "4403"
+    assert await portal.knock("/ws/events", "anonymous", add=[*foreign, basic(key)], patience_s=30, **own) == "403"
     assert await portal.knock("/ws/events", "anonymous", add=[basic(key)], patience_s=2, **own) == "open"

@@ -87,6 +87,9 @@ class Wire:
     def is_closing(self) -> bool:
         return self.is_closed
 
+    def can_write_eof(self) -> bool:
+        return False
+
     def get_extra_info(self, name: str) -> Any:
         return {"peername": (self.client, 1), "sockname": ("127.0.0.1", 1)}.get(name)
 

@@ -22,7 +22,11 @@ LAYERS = (
     {"api", "views", "consumers", "tasks", "urls", "admin", "apps", "management", "middleware"},
 )
 #: Folders without the ORM: these packages must not import Django's database or the models.
-WITHOUT_DJANGO = {"instances.shim": ("django", "instances.models", "accounts"), "portal.up": ("django",)}
+WITHOUT_DJANGO = {
+    "accounts.credentials": ("django", "accounts"),
+    "instances.shim": ("django", "instances.models", "accounts"),
+    "portal.up": ("django",),
+}
 
 
 def list_modules() -> list[Path]:
