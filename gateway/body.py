@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.asgi import find_header
+from gateway.asgi import Headers, find_header
 from gateway.body_stream import BodyStream, too_large
 from gateway.errors import ClientGone, GatewayError
 from gateway.exchange import Exchange
@@ -57,15 +57,20 @@ class MemoryBudget:
         self.held_bytes -= size
 
 
+def check_length(headers: Headers, limit_bytes: int) -> None:
+    """Raise `GatewayError` 413 when the announced length of a body is beyond the limit."""
+    length = find_header(headers, b"content-length")
+    if length is not None and length.isdigit() and int(length) > limit_bytes:
+        raise too_large(limit_bytes)
+
+
 async def read_body(exchange: Exchange, limit_bytes: int, budget: MemoryBudget | None = None) -> bytes:
     """The complete body.
 
     One that comes in several pieces counts against the budget until `exchange.release_body`. Raises `GatewayError` 413
     beyond the limit (before anything is read, where the length is announced), 503 beyond the budget, and `ClientGone`.
     """
-    announced = find_header(exchange.headers, b"content-length")
-    if announced is not None and announced.isdigit() and int(announced) > limit_bytes:
-        raise too_large(limit_bytes)
+    check_length(exchange.headers, limit_bytes)
     message = await exchange.receive()
     if message["type"] == "http.disconnect":
         raise ClientGone
@@ -100,9 +105,9 @@ async def begin_body(exchange: Exchange, *, limit_bytes: int | None = None) -> R
 
     Raises `ClientGone`, and `GatewayError` 413 for an announced length beyond the limit, as reading more does later.
     """
+    if limit_bytes is not None:
+        check_length(exchange.headers, limit_bytes)
     length = find_header(exchange.headers, b"content-length")
-    if limit_bytes is not None and length is not None and length.isdigit() and int(length) > limit_bytes:
-        raise too_large(limit_bytes)
     is_chunked = length is None and find_header(exchange.headers, b"transfer-encoding") is not None
     if length is None and not is_chunked:
         has_body = exchange.method in _WITH_BODY

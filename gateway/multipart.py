@@ -12,8 +12,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from gateway.asgi import find_header
-from gateway.body import RequestBody, hold_body, stream_body
-from gateway.body_stream import BodyStream, Splice, too_large
+from gateway.body import RequestBody, check_length, hold_body, stream_body
+from gateway.body_stream import BodyStream, Splice
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.spool import Spool
@@ -197,9 +197,7 @@ async def find_multipart_model(exchange: Exchange, *, max_upload_bytes: int, spo
     for them), until `exchange.release_body`. Raises `ClientGone`, and `GatewayError` 400 for what is no form, 413 for
     more than `max_upload_bytes` and 503 when the file can't be written.
     """
-    length = find_header(exchange.headers, b"content-length")
-    if length is not None and length.isdigit() and int(length) > max_upload_bytes:
-        raise too_large(max_upload_bytes)
+    check_length(exchange.headers, max_upload_bytes)
     scanner = ModelScanner(find_header(exchange.headers, b"content-type") or b"")
     spool = Spool(may_use_disk=True, folder=spool_folder)
     exchange.release = spool.close

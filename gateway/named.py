@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import NoReturn, Protocol
 
 from gateway.asgi import Message, find_header
-from gateway.body import MemoryBudget, RequestBody, begin_body, hold_body, read_body
+from gateway.body import MemoryBudget, RequestBody, begin_body, check_length, hold_body, read_body
 from gateway.body_stream import too_large
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
@@ -97,6 +97,8 @@ async def read_named_body(
     from_query = find_query_model(exchange.query)
     kind = find_header(exchange.headers, b"content-type")
     is_form = is_multipart(kind)
+    if is_form or from_query:
+        check_length(exchange.headers, upload_limit_bytes)  # before anything is asked for
     may_be_json = not (is_form or from_query) or is_urlencoded(kind) or _begins_object(await _peek(exchange))
     if not may_be_json and not is_form:
         return HeldBody(await begin_body(exchange, limit_bytes=upload_limit_bytes), from_query)
