@@ -424,9 +424,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _expects_body_now(self) -> bool:
-        """Whether only the client keeps the rest of a body from coming."""
+        """Whether only the client keeps the rest of a body from coming, and no answer has begun that it waits for."""
         cycle = self._latest
-        if cycle is None or cycle.response_complete or self.flow.read_paused:
+        if cycle is None or cycle.response_started or self.flow.read_paused:
             return False
         return cycle.awaits_body and not cycle.expects_continue
 

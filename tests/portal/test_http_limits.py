@@ -133,6 +133,24 @@ def test_a_client_that_waits_to_be_let_send_is_not_given_up(monkeypatch: pytest.
         assert split(read_all(client))[1] == b"2"
 
 
+def test_a_body_that_comes_as_the_answer_goes_on_may_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("portal.http_protocol.HEAD_TIMEOUT_S", 0.05)
+
+    async def converse(scope: Any, receive: Any, send: Any) -> None:
+        await start(send, 200, (b"content-length", b"6"))
+        await write(send, b"go", more=True)
+        await receive()
+        assert (await receive())["body"] == b"x"
+        await write(send, b"done")
+
+    with serve(application(converse)) as port, socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.sendall(UPLOAD % (2, LAST) + b"x")
+        read_until(client, b"\r\n\r\ngo")
+        time.sleep(0.5)
+        client.sendall(b"x")
+        assert read_all(client) == b"done"
+
+
 async def refuse(scope: Any, receive: Any, send: Any) -> None:
     """Answer without a look at the body."""
     await start(send, 401, (b"content-length", b"3"))
