@@ -350,7 +350,7 @@ async def test_the_line_is_as_long_as_it_may_be_over_both_processes(valkey: Valk
         await wait_until(lambda: second.app.demand.limits.peers.count_waiting(1) == 3)
         answer = await second.ask()
         assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")
-        assert 1 <= int(answer.headers["retry-after"]) <= 5
+        assert answer.headers["retry-after"] == "1"  # llama-swap 9-9
         for gateway in (first, second):
             await gateway.set_routes(make_route(upstream))
         assert {(await task).status_code for task in asking} == {200}

@@ -195,7 +195,7 @@ async def test_a_full_line_refuses_the_next_one(upstream: Upstream) -> None:
         assert answer.status_code == 429
         assert answer.json()["error"]["type"] == "rate_limit_error"
         assert answer.json()["error"]["message"].startswith("Too many requests")
-        assert 1 <= int(answer.headers["retry-after"]) <= 5
+        assert answer.headers["retry-after"] == "1"  # llama-swap 9-9
         other = asyncio.create_task(gateway.ask({"model": "other"}))
         await wait_until(lambda: 2 in gateway.app.demand.report())
         await gateway.set_routes(make_route(upstream), make_route(upstream, name="other", instance_id=2))
