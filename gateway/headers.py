@@ -55,8 +55,7 @@ def build_request_head(method: str, target: bytes, route: Route, headers: Header
             if name == b"x-forwarded-for":
                 forwarded_for += value + b", "
         elif name not in nominated:
-            rewrite = _REWRITTEN.get(name)
-            pieces += (name, b": ", value if rewrite is None else rewrite(value), b"\r\n")
+            pieces += (name, b": ", _REWRITTEN[name](value) if name in _REWRITTEN else value, b"\r\n")
             line_count += 1
     if client_host is not None:
         pieces += (b"x-forwarded-for: ", forwarded_for, client_host.encode(), b"\r\n")
@@ -91,7 +90,7 @@ def build_handshake_headers(route: Route, headers: Headers, *, client_host: str 
         if name == b"x-forwarded-for":
             forwarded_for += value.decode("latin-1") + ", "
         elif name not in _DROPPED_FROM_HANDSHAKE and name not in nominated:
-            sent = hide_key(value) if name == b"referer" else value
+            sent = _REWRITTEN[name](value) if name in _REWRITTEN else value
             kept.append((name.decode("latin-1"), sent.decode("latin-1")))
     if route.upstream_key is not None:
         kept.append(("authorization", f"Bearer {route.upstream_key}"))

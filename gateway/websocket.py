@@ -13,7 +13,7 @@ from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
 from gateway.activity import Activity
-from gateway.asgi import Message, Receive, Scope, Send
+from gateway.asgi import Headers, Message, Receive, Scope, Send
 from gateway.errors import OPENAI, ClientGone, GatewayError, render_error
 from gateway.headers import build_handshake_headers
 from gateway.structs import Route
@@ -28,7 +28,7 @@ _HELD_MESSAGES = 2
 _CLOSE_TIMEOUT_S = 2.0
 _KEY_SUBPROTOCOL = "openai-insecure-api-key."
 """By such a subprotocol browsers send their key to OpenAI's realtime API, as they can't set headers."""
-_RESPONSE = "websocket.http.response"
+RESPONSE = "websocket.http.response"
 """The extension of ASGI by which a handshake is refused with a status and a body."""
 _NORMAL, _POLICY, _INTERNAL = 1000, 1008, 1011
 _NO_STATUS = 1005
@@ -69,16 +69,19 @@ async def relay_websocket(
 
 async def refuse_websocket(scope: Scope, send: Send, error: GatewayError) -> None:
     """Refuse a WebSocket that was not accepted yet: with the error's status and body, if the server can."""
-    if _RESPONSE in scope.get("extensions", ()):
-        body = render_error(error, OPENAI)
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        if error.retry_after_s is not None:
-            headers.append((b"retry-after", b"%d" % error.retry_after_s))
-        await send({"type": f"{_RESPONSE}.start", "status": error.status, "headers": headers})
-        await send({"type": f"{_RESPONSE}.body", "body": body, "more_body": False})
+    if RESPONSE in scope.get("extensions", ()):
+        retry = [] if error.retry_after_s is None else [(b"retry-after", b"%d" % error.retry_after_s)]
+        await answer_handshake(send, error.status, render_error(error, OPENAI), retry)
     else:
         code = _POLICY if error.status < 500 else _INTERNAL
         await send({"type": "websocket.close", "code": code, "reason": _fit_reason(error.message)})
+
+
+async def answer_handshake(send: Send, status: int, body: bytes, headers: Headers) -> None:
+    """Answer a handshake with a refusal in JSON, if the server offers `RESPONSE`."""
+    own = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": f"{RESPONSE}.start", "status": status, "headers": own + headers})
+    await send({"type": f"{RESPONSE}.body", "body": body, "more_body": False})
 
 
 class _EngineConnection(ClientConnection):

@@ -7,9 +7,8 @@ from http import HTTPStatus
 import msgspec
 
 from gateway.asgi import Message, Scope, Send
+from gateway.websocket import RESPONSE, answer_handshake
 
-RESPONSE = "websocket.http.response"
-"""ASGI's extension by which a handshake is answered with a status and a body."""
 _UNNAMED = HTTPStatus.FORBIDDEN
 """The server's own answer when a WebSocket is closed before it was accepted."""
 
@@ -32,10 +31,7 @@ def explain_refusal(scope: Scope, send: Send) -> Send:
         status = read_status(message.get("code", 1000))
         word = status.phrase.lower().replace(" ", "_")
         details = message.get("reason") or "The WebSocket is refused."
-        body = msgspec.json.encode({"error": word, "details": details})
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send({"type": f"{RESPONSE}.start", "status": status, "headers": headers})
-        await send({"type": f"{RESPONSE}.body", "body": body})
+        await answer_handshake(send, status, msgspec.json.encode({"error": word, "details": details}), [])
 
     return send_or_explain
 

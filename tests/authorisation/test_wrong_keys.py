@@ -11,6 +11,7 @@ import pytest
 
 from gateway.brake import BRAKE, DELAY_S, FREE_FAILURES, MAX_WAITING
 from tests.authorisation.world import Answer, Portal
+from tests.gateway.harness import wait_until
 
 ROUTES = (
     "/v1/models",
@@ -48,9 +49,7 @@ async def tried(guess: Guess, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     await asyncio.gather(*(guess("/api/v1/version") for _ in range(FREE_FAILURES)))
     monkeypatch.setattr(BRAKE, "_delay_s", 600)
     guesses = [asyncio.create_task(guess(ROUTES[number % len(ROUTES)])) for number in range(MAX_WAITING)]
-    async with asyncio.timeout(60):
-        while BRAKE._records[ADDRESS].waiting < MAX_WAITING:  # noqa: ASYNC110  nobody tells of it
-            await asyncio.sleep(0.01)
+    await wait_until(lambda: BRAKE._records[ADDRESS].waiting == MAX_WAITING)
     yield
     assert not any(task.done() for task in guesses)
     for task in guesses:

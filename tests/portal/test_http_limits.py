@@ -30,7 +30,6 @@ class Held:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self._loop = asyncio.get_running_loop()
         waiting = {asyncio.create_task(self.watch(receive)), asyncio.create_task(self.wait())}
-        self.has_begun.set()
         _, left = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in left:
             task.cancel()
@@ -44,6 +43,8 @@ class Held:
         await self._may_answer.wait()
 
     async def watch(self, receive: Any) -> None:
+        assert (await receive())["type"] == "http.request"
+        self.has_begun.set()
         while (await receive())["type"] != "http.disconnect":
             pass
         self.saw_departure.set()
@@ -72,9 +73,7 @@ def test_a_client_that_sends_another_request_and_leaves_is_noticed(later: bytes)
         with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
             client.sendall(GET)
             assert app.has_begun.wait(60)
-            time.sleep(0.05)  # so that the second request comes by itself
-            client.sendall(later)
-            time.sleep(0.05)
+            client.sendall(later)  # the first one is being waited for: this comes by itself
         assert app.saw_departure.wait(60)
 
 
@@ -89,6 +88,12 @@ async def read_body(scope: Any, receive: Any, send: Any) -> None:
     said = b"%d" % length
     await start(send, 200, (b"content-length", b"%d" % len(said)))
     await write(send, said)
+
+
+async def read_late(scope: Any, receive: Any, send: Any) -> None:
+    """Do so after a pause, in which twenty looks at the timer fall."""
+    await asyncio.sleep(1)
+    await read_body(scope, receive, send)
 
 
 def test_a_body_that_does_not_go_on_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,11 +114,6 @@ def test_a_body_that_does_not_go_on_is_given_up(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_body_that_waits_for_the_application_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("portal.http_protocol.HEAD_TIMEOUT_S", 0.05)
-
-    async def read_late(scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.sleep(1)
-        await read_body(scope, receive, send)
-
     with serve(application(read_late)) as port, socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(UPLOAD % (2_000_000, LAST) + b"x" * 2_000_000)
         assert split(read_all(client))[1] == b"2000000"
@@ -121,11 +121,6 @@ def test_a_body_that_waits_for_the_application_is_not_given_up(monkeypatch: pyte
 
 def test_a_client_that_waits_to_be_let_send_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("portal.http_protocol.HEAD_TIMEOUT_S", 0.05)
-
-    async def read_late(scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.sleep(1)
-        await read_body(scope, receive, send)
-
     with serve(application(read_late)) as port, socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(UPLOAD % (2, LAST + b"Expect: 100-continue\r\n"))
         read_until(client, b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -146,7 +141,7 @@ def test_a_body_that_comes_as_the_answer_goes_on_may_pause(monkeypatch: pytest.M
     with serve(application(converse)) as port, socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(UPLOAD % (2, LAST) + b"x")
         read_until(client, b"\r\n\r\ngo")
-        time.sleep(0.5)
+        time.sleep(0.5)  # the client's pause: ten looks at the timer, where three would end another body
         client.sendall(b"x")
         assert read_all(client) == b"done"
 
